@@ -1,0 +1,1 @@
+"""Thin, typed doors to the nodes' own interfaces."""

@@ -1,0 +1,1 @@
+"""What a lesson needs beside the lab: checks that cite the proof."""

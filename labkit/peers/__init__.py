@@ -1,0 +1,1 @@
+"""Roles that labkit plays itself: phones and the HSS."""
