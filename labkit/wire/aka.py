@@ -1,0 +1,477 @@
+"""How a SIM proves who it is: Milenage, AUTN, AUTS, and the SIP digest that carries them.
+
+Theory in four steps:
+
+1. Network and SIM share a secret key K. From K, an operator constant OPc and a random RAND both sides
+   compute the same five values with Milenage (TS 35.206): MAC, RES, CK, IK, AK.
+2. The network sends RAND and AUTN = (SQN xor AK) || AMF || MAC. The SIM checks the MAC, so it knows that the
+   network knows K; it checks that SQN is fresh, so that nobody replays an old challenge (TS 33.102, 6.3).
+3. When SQN is not fresh, the SIM answers AUTS = (SQN_MS xor AK*) || MAC-S, and the network counts on from
+   SQN_MS.
+4. In IMS the challenge travels as a SIP digest nonce, base64(RAND || AUTN), and RES is the password
+   (RFC 3310).
+
+Sizes: K, OP, OPc, RAND, CK, IK, AUTN 16 bytes; RES 8; SQN and AK 6; AMF 2; MAC 8; AUTS 14.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from labkit.errors import AkaError
+
+SQN_LIMIT = 1 << 48
+"""SQN is a 48 bit counter."""
+
+IND_BITS = 5
+"""The lowest bits of SQN are an index, the rest is the sequence number SEQ (TS 33.102 annex C.1.1.1)."""
+
+SQN_DELTA = 1 << 33
+"""How far SQN may jump before a SIM takes it for an attack: 2^28 steps of SEQ (TS 33.102 annex C.2.1)."""
+
+AUTS_AMF = b"\x00\x00"
+"""AMF that goes into MAC-S, whatever the AMF of the challenge was (TS 33.102 section 6.3.3)."""
+
+_LOW128 = (1 << 128) - 1
+
+
+def _need(value: bytes, size_bytes: int, name: str) -> bytes:
+    if len(value) != size_bytes:
+        raise AkaError(f"{name} has {len(value)} bytes and needs {size_bytes}", field=name, spec="TS 33.102")
+    return value
+
+
+def _rotate_left(block: int, bits: int) -> int:
+    return ((block << bits) | (block >> (128 - bits))) & _LOW128
+
+
+def opc_from_op(k: bytes, op: bytes) -> bytes:
+    """Derive a subscriber's OPc from the operator's OP.
+
+    Args:
+        k: 16 bytes, the subscriber's secret key.
+        op: 16 bytes, the operator's constant.
+    Returns:
+        16 bytes OPc = E_K(OP) xor OP.
+    Raises:
+        AkaError: a value has the wrong size.
+    Spec:
+        TS 35.206 section 4.1
+    """
+    block = _need(op, 16, "OP")
+    cipher = Cipher(algorithms.AES(_need(k, 16, "K")), modes.ECB()).encryptor()
+    return (int.from_bytes(cipher.update(block), "big") ^ int.from_bytes(block, "big")).to_bytes(16, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthVector:
+    """What an HSS hands out for one authentication (TS 33.102 section 6.3.2)."""
+
+    rand: bytes
+    """16 bytes, the challenge."""
+    xres: bytes
+    """8 bytes, the answer that the SIM should give."""
+    ck: bytes
+    """16 bytes, the cipher key."""
+    ik: bytes
+    """16 bytes, the integrity key."""
+    autn: bytes
+    """16 bytes, the network's own proof."""
+
+
+class Milenage:
+    """The seven functions of TS 35.206 for one subscriber; holds the AES key schedule, so keep it.
+
+    Example:
+        >>> k = bytes.fromhex("465b5ce8b199b49faa5f0a2ee238a6bc")
+        >>> opc = bytes.fromhex("cd63cb71954a9f4e48a5994e37a02baf")
+        >>> Milenage(k, opc).f2345(bytes.fromhex("23553cbe9637a89d218ae64dae47bf35"))[0].hex()
+        'a54211d5e3ba50bf'
+    """
+
+    __slots__ = ("_cipher", "_opc")
+
+    def __init__(self, k: bytes, opc: bytes) -> None:
+        self._opc = int.from_bytes(_need(opc, 16, "OPc"), "big")
+        # AES in ECB keeps no state between whole blocks, so one encryptor serves for ever.
+        self._cipher = Cipher(algorithms.AES(_need(k, 16, "K")), modes.ECB()).encryptor()
+
+    @classmethod
+    def from_op(cls, k: bytes, op: bytes) -> Milenage:
+        """Build from the operator's OP instead of OPc."""
+        return cls(k, opc_from_op(k, op))
+
+    def _temp(self, rand: bytes) -> int:
+        block = int.from_bytes(_need(rand, 16, "RAND"), "big") ^ self._opc
+        return int.from_bytes(self._cipher.update(block.to_bytes(16, "big")), "big")
+
+    def _in1(self, temp: int, sqn: int, amf: bytes) -> int:
+        """Compute the input block of OUT1 (rotation r1 = 64, constant c1 = 0)."""
+        half = (sqn.to_bytes(6, "big") + amf) * 2
+        return temp ^ _rotate_left(int.from_bytes(half, "big") ^ self._opc, 64)
+
+    def _out(self, *inputs: int) -> list[int]:
+        """Encrypt several input blocks with one AES call, and take OPc off each."""
+        joined = b"".join([block.to_bytes(16, "big") for block in inputs])
+        raw = self._cipher.update(joined)
+        opc = self._opc
+        return [int.from_bytes(raw[at : at + 16], "big") ^ opc for at in range(0, len(raw), 16)]
+
+    def _out1(self, rand: bytes, sqn: int, amf: bytes) -> int:
+        if not 0 <= sqn < SQN_LIMIT:
+            raise AkaError(f"SQN {sqn} does not fit 48 bits", field="SQN", spec="TS 33.102 section 6.3.2")
+        return self._out(self._in1(self._temp(rand), sqn, _need(amf, 2, "AMF")))[0]
+
+    def f1(self, rand: bytes, sqn: int, amf: bytes) -> bytes:
+        """Compute MAC-A, the network's proof: 8 bytes."""
+        return self._out1(rand, sqn, amf).to_bytes(16, "big")[:8]
+
+    def f1_star(self, rand: bytes, sqn: int, amf: bytes = AUTS_AMF) -> bytes:
+        """Compute MAC-S, the SIM's proof inside AUTS: 8 bytes."""
+        return self._out1(rand, sqn, amf).to_bytes(16, "big")[8:]
+
+    def f2345(self, rand: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        """Compute RES (8 bytes), CK (16), IK (16) and AK (6) of one challenge."""
+        masked = self._temp(rand) ^ self._opc
+        out2, out3, out4 = self._out(masked ^ 1, _rotate_left(masked, 32) ^ 2, _rotate_left(masked, 64) ^ 4)
+        block = out2.to_bytes(16, "big")
+        return block[8:], out3.to_bytes(16, "big"), out4.to_bytes(16, "big"), block[:6]
+
+    def f5_star(self, rand: bytes) -> bytes:
+        """Compute AK*, which hides SQN_MS inside AUTS: 6 bytes."""
+        masked = self._temp(rand) ^ self._opc
+        return self._out(_rotate_left(masked, 96) ^ 8)[0].to_bytes(16, "big")[:6]
+
+    def vector(self, rand: bytes, sqn: int, amf: bytes) -> AuthVector:
+        """Build the authentication vector of one challenge, the HSS's work.
+
+        Args:
+            rand: 16 random bytes.
+            sqn: the sequence number, 48 bits.
+            amf: 2 bytes.
+        Raises:
+            AkaError: a value has the wrong size.
+        Spec:
+            TS 33.102 section 6.3.2
+        """
+        if not 0 <= sqn < SQN_LIMIT:
+            raise AkaError(f"SQN {sqn} does not fit 48 bits", field="SQN", spec="TS 33.102 section 6.3.2")
+        temp = self._temp(rand)
+        masked = temp ^ self._opc
+        out1, out2, out3, out4 = self._out(
+            self._in1(temp, sqn, _need(amf, 2, "AMF")),
+            masked ^ 1,
+            _rotate_left(masked, 32) ^ 2,
+            _rotate_left(masked, 64) ^ 4,
+        )
+        hidden_sqn = sqn ^ (out2 >> 80)
+        autn = hidden_sqn.to_bytes(6, "big") + amf + out1.to_bytes(16, "big")[:8]
+        xres = (out2 & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
+        return AuthVector(rand, xres, out3.to_bytes(16, "big"), out4.to_bytes(16, "big"), autn)
+
+
+@dataclass(frozen=True, slots=True)
+class UsimAnswer:
+    """What a SIM says to a challenge whose MAC is right (TS 33.102 section 6.3.3)."""
+
+    res: bytes
+    """8 bytes, the password of the SIP digest; empty when `auts` is set."""
+    ck: bytes
+    """16 bytes; empty when `auts` is set."""
+    ik: bytes
+    """16 bytes; empty when `auts` is set."""
+    sqn: int
+    """The SQN found in AUTN; keep it as the new SQN_MS when `auts` is empty."""
+    auts: bytes
+    """14 bytes when the SQN was not fresh, else empty."""
+
+
+def open_autn(milenage: Milenage, rand: bytes, autn: bytes) -> tuple[int, bytes]:
+    """Check the network's proof and read what AUTN hides.
+
+    Args:
+        rand: 16 bytes of the challenge.
+        autn: 16 bytes of the challenge.
+    Returns:
+        SQN as a number and AMF, 2 bytes.
+    Raises:
+        AkaError: the MAC is wrong: the other side does not know K, or RAND or AUTN was changed on the way.
+    Spec:
+        TS 33.102 section 6.3.3
+    """
+    _need(autn, 16, "AUTN")
+    ak = milenage.f2345(rand)[3]
+    sqn = int.from_bytes(autn[:6], "big") ^ int.from_bytes(ak, "big")
+    amf = autn[6:8]
+    if not hmac.compare_digest(milenage.f1(rand, sqn, amf), autn[8:]):
+        raise AkaError(
+            "the MAC in AUTN is wrong: K or OPc differ", field="AUTN", spec="TS 33.102 section 6.3.3"
+        )
+    return sqn, amf
+
+
+def answer_challenge(milenage: Milenage, rand: bytes, autn: bytes, sqn_ms: int) -> UsimAnswer:
+    """Play the SIM: check AUTN, then give RES, CK and IK, or AUTS when SQN is not fresh.
+
+    Args:
+        rand: 16 bytes of the challenge.
+        autn: 16 bytes of the challenge.
+        sqn_ms: the highest SQN that this SIM has accepted so far.
+    Raises:
+        AkaError: the MAC in AUTN is wrong (a SIM answers "authentication failure").
+    Spec:
+        TS 33.102 section 6.3.3 and annex C.2
+    """
+    sqn, _ = open_autn(milenage, rand, autn)
+    if not sqn_ms < sqn <= sqn_ms + SQN_DELTA:
+        return UsimAnswer(b"", b"", b"", sqn, build_auts(milenage, rand, sqn_ms))
+    res, ck, ik, _ = milenage.f2345(rand)
+    return UsimAnswer(res, ck, ik, sqn, b"")
+
+
+def build_auts(milenage: Milenage, rand: bytes, sqn_ms: int) -> bytes:
+    """Build the 14 bytes AUTS by which a SIM tells the network its own SQN (TS 33.102 section 6.3.3)."""
+    hidden = sqn_ms ^ int.from_bytes(milenage.f5_star(rand), "big")
+    return hidden.to_bytes(6, "big") + milenage.f1_star(rand, sqn_ms)
+
+
+def open_auts(milenage: Milenage, rand: bytes, auts: bytes) -> int:
+    """Check AUTS and return SQN_MS, the network's side of a resynchronisation.
+
+    Args:
+        rand: 16 bytes of the challenge that the SIM refused.
+        auts: 14 bytes from the SIM.
+    Raises:
+        AkaError: the MAC in AUTS is wrong.
+    Spec:
+        TS 33.102 section 6.3.5
+    """
+    _need(auts, 14, "AUTS")
+    sqn_ms = int.from_bytes(auts[:6], "big") ^ int.from_bytes(milenage.f5_star(rand), "big")
+    if not hmac.compare_digest(milenage.f1_star(rand, sqn_ms), auts[6:]):
+        raise AkaError("the MAC in AUTS is wrong", field="AUTS", spec="TS 33.102 section 6.3.5")
+    return sqn_ms
+
+
+def next_sqn(sqn: int) -> int:
+    """Count SQN on by one step: SEQ and IND both grow by one (TS 33.102 annex C.1.1.3)."""
+    seq = (sqn >> IND_BITS) + 1
+    ind = (sqn + 1) & ((1 << IND_BITS) - 1)
+    return ((seq << IND_BITS) | ind) % SQN_LIMIT
+
+
+# --- The SIP digest: RFC 2617 and RFC 7616, with RFC 3310 for AKA ---
+
+_HASHES = {"MD5": hashlib.md5, "AKAV1-MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+
+
+def _hash_hex(algorithm: str, raw: bytes) -> str:
+    hasher = _HASHES.get(algorithm.upper().removesuffix("-SESS"))
+    if hasher is None:
+        known = ", ".join(["MD5", "AKAv1-MD5", "SHA-256"])
+        raise AkaError(f"digest algorithm {algorithm!r} is not known; known are {known}", field="algorithm")
+    return hasher(raw).hexdigest()
+
+
+_UNQUOTED = frozenset({"algorithm", "stale", "nc"})
+"""Parameters that are tokens by grammar (RFC 3261 section 25.1); qop is a token in credentials only."""
+
+
+def build_nonce(rand: bytes, autn: bytes, server_bytes: bytes = b"") -> str:
+    """Build the digest nonce of AKA, base64(RAND || AUTN || server bytes) (RFC 3310 section 3.2)."""
+    return base64.b64encode(_need(rand, 16, "RAND") + _need(autn, 16, "AUTN") + server_bytes).decode("ascii")
+
+
+def split_nonce(nonce: str) -> tuple[bytes, bytes]:
+    """Take RAND and AUTN out of an AKA nonce.
+
+    Returns:
+        RAND, 16 bytes, and AUTN, 16 bytes.
+    Raises:
+        AkaError: the nonce is not base64, or too short.
+    Spec:
+        RFC 3310 section 3.2
+    """
+    try:
+        raw = base64.b64decode(nonce, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise AkaError("the nonce is not base64", field="nonce", spec="RFC 3310 section 3.2") from error
+    if len(raw) < 32:
+        raise AkaError(
+            f"the nonce holds {len(raw)} bytes; RAND and AUTN need 32",
+            field="nonce",
+            spec="RFC 3310 section 3.2",
+        )
+    return raw[:16], raw[16:32]
+
+
+def digest_ha1(username: str, realm: str, password: str | bytes, algorithm: str = "MD5") -> str:
+    """Hash user, realm and password: the HA1 that an HSS may store instead of a password, in hex."""
+    secret = password.encode() if isinstance(password, str) else password
+    return _hash_hex(algorithm, f"{username}:{realm}:".encode() + secret)
+
+
+def digest_response(
+    *,
+    username: str,
+    realm: str,
+    password: str | bytes = b"",
+    ha1: str = "",
+    method: str,
+    uri: str,
+    nonce: str,
+    qop: str = "",
+    nc: str = "",
+    cnonce: str = "",
+    algorithm: str = "MD5",
+    body: bytes = b"",
+) -> str:
+    """Compute the `response` of a digest.
+
+    Args:
+        username: the private identity in IMS.
+        password: text, or the RES bytes for AKAv1-MD5; empty when AUTS is sent (RFC 3310 section 3.4).
+        ha1: hex, instead of a password.
+        uri: the digest URI, as written in the credentials.
+        qop: "auth", "auth-int", or empty for the form of RFC 2069.
+        nc: eight hex digits, needed with qop.
+        body: the message body, used by auth-int only.
+    Returns:
+        The response in hex.
+    Raises:
+        AkaError: algorithm or qop is not known.
+    Spec:
+        RFC 7616 section 3.4.1, RFC 3310 section 3.3
+    """
+    secret = ha1 or digest_ha1(username, realm, password, algorithm)
+    if algorithm.upper().endswith("-SESS"):
+        secret = _hash_hex(algorithm, f"{secret}:{nonce}:{cnonce}".encode())
+    a2 = f"{method}:{uri}"
+    if qop == "auth-int":
+        a2 += f":{_hash_hex(algorithm, body)}"
+    elif qop not in ("", "auth"):
+        raise AkaError(
+            f"qop {qop!r} is not known; use auth or auth-int", field="qop", spec="RFC 7616 section 3.4"
+        )
+    ha2 = _hash_hex(algorithm, a2.encode())
+    middle = f"{nonce}:{nc}:{cnonce}:{qop}" if qop else nonce
+    return _hash_hex(algorithm, f"{secret}:{middle}:{ha2}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class AuthParams:
+    """A challenge or credentials: WWW-Authenticate, Authorization and their proxy twins (RFC 3261, 25.1)."""
+
+    scheme: str
+    """As written, usually "Digest"."""
+    params: tuple[tuple[str, str], ...]
+    """Name and value in the order of the header, values as written, with their quotes."""
+
+    @classmethod
+    def challenge(cls, **params: str) -> AuthParams:
+        """Build a Digest challenge; values are given without quotes."""
+        return cls("Digest", tuple((name, _quote(name, value)) for name, value in params.items()))
+
+    @classmethod
+    def credentials(cls, **params: str) -> AuthParams:
+        """Build Digest credentials; values are given without quotes, qop becomes a token."""
+        pairs = ((name, value if name == "qop" else _quote(name, value)) for name, value in params.items())
+        return cls("Digest", tuple(pairs))
+
+    def get(self, name: str) -> str | None:
+        """Return a value without quotes and escapes; names match whatever their case; None when absent."""
+        wanted = name.lower()
+        for key, value in self.params:
+            if key.lower() == wanted:
+                return _unquote(value)
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.scheme} " + ", ".join(f"{name}={value}" for name, value in self.params)
+
+
+def _quote(name: str, value: str) -> str:
+    if name in _UNQUOTED:
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _unquote(value: str) -> str:
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    inner = value[1:-1]
+    if "\\" not in inner:
+        return inner
+    out: list[str] = []
+    escaped = False
+    for char in inner:
+        if char == "\\" and not escaped:
+            escaped = True
+            continue
+        out.append(char)
+        escaped = False
+    return "".join(out)
+
+
+def _split_commas(text: str) -> list[tuple[int, str]]:
+    """Split at commas outside quotes; each piece with its offset."""
+    pieces: list[tuple[int, str]] = []
+    start, quoted, at = 0, False, 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\" and quoted:
+            at += 1
+        elif char == '"':
+            quoted = not quoted
+        elif char == "," and not quoted:
+            pieces.append((start, text[start:at]))
+            start = at + 1
+        at += 1
+    if quoted:
+        raise AkaError(
+            "a quoted value does not end", offset=start, field="params", spec="RFC 3261 section 25.1"
+        )
+    pieces.append((start, text[start:]))
+    return pieces
+
+
+def parse_auth(text: str) -> AuthParams:
+    """Read the value of a WWW-Authenticate or Authorization header.
+
+    Args:
+        text: the header's value, one challenge.
+    Raises:
+        AkaError: no scheme, or a parameter without '=', with the offset in the text.
+    Spec:
+        RFC 3261 section 25.1
+    Example:
+        >>> parse_auth('Digest realm="ims", nonce="x,y", algorithm=AKAv1-MD5').get("nonce")
+        'x,y'
+    """
+    stripped = text.strip()
+    scheme, _, rest = stripped.partition(" ")
+    if not scheme or "=" in scheme or "," in scheme:
+        raise AkaError(
+            "no scheme before the parameters", offset=0, field="scheme", spec="RFC 3261 section 25.1"
+        )
+    shift = len(scheme) + 1
+    params: list[tuple[str, str]] = []
+    for offset, piece in _split_commas(rest):
+        name, equals, value = piece.partition("=")
+        if not piece.strip():
+            continue
+        if not equals or not name.strip():
+            raise AkaError(
+                f"parameter {piece.strip()!r} has no '='",
+                offset=shift + offset,
+                field="params",
+                spec="RFC 3261 section 25.1",
+            )
+        params.append((name.strip(), value.strip()))
+    return AuthParams(scheme, tuple(params))
