@@ -1,0 +1,768 @@
+"""SIP messages: bytes to values and back (RFC 3261).
+
+Two rules. First, what was written is kept: header names, their order, their spelling and the bytes themselves, so that
+`parse_message(raw).to_bytes() == raw`. Second, this file judges only what makes a message unreadable (start line, header lines,
+Content-Length); whether a readable message makes sense is asked of `problems`, which a server uses for its 400.
+
+Reading is lenient where RFC 3261 section 7.3.1 wants it so: compact names, any letter case, folded lines, spaces before the
+colon; and where the world wants it so: lines that end in a bare LF, a missing Content-Length, a missing reason phrase.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from labkit.errors import SipError
+
+VERSION: Final = "SIP/2.0"
+MAX_HEAD_BYTES: Final = 65535
+"""Longest start line plus headers that a stream may send before it is given up."""
+MAX_BODY_BYTES: Final = 1 << 20
+"""Longest body that a stream may announce before it is given up."""
+
+# RFC 3261 section 25.1: token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~")
+_TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) (SIP/\d+\.\d+)", re.IGNORECASE)
+# Status-Line = SIP-Version SP Status-Code SP Reason-Phrase; some senders leave out the last space with the phrase.
+_STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) (\d{3})(?: (.*))?", re.IGNORECASE)
+_PARAM_NAME = re.compile(r"[;\s]*([^;=\s]+)\s*")
+
+# RFC 3261 section 7.3.3 and the registry of SIP header fields: the compact form of a name.
+COMPACT_NAMES: Final[dict[str, str]] = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+
+# Headers whose grammar is a comma separated list, so that one line may hold several values (RFC 3261 section 7.3.1).
+LIST_HEADERS: Final = frozenset(
+    """accept accept-contact accept-encoding accept-language alert-info allow allow-events call-info contact content-encoding
+    content-language error-info history-info in-reply-to p-asserted-identity p-associated-uri p-preferred-identity
+    p-visited-network-id path proxy-require reason record-route recv-info reject-contact request-disposition require route
+    security-client security-server security-verify service-route supported unsupported via warning""".split()
+)
+
+_OTHER_NAMES = """allow-events authentication-info authorization call-id content-disposition content-length content-type cseq date
+    diversion event expires from info-package max-forwards mime-version min-expires organization p-access-network-info
+    p-called-party-id p-charging-vector p-charging-function-addresses p-served-user priority proxy-authenticate
+    proxy-authorization rack refer-to replaces reply-to retry-after rseq server session-expires sip-etag sip-if-match subject
+    subscription-state timestamp to user-agent www-authenticate min-se privacy""".split()
+
+
+def _title(name: str) -> str:
+    return {"call-id": "Call-ID", "cseq": "CSeq", "www-authenticate": "WWW-Authenticate"}.get(
+        name, "-".join(part.capitalize() for part in name.split("-"))
+    )
+
+
+# Spellings that are met every day, each to its key; anything else takes the slower road of `header_key`.
+_KEYS: dict[str, str] = {}
+for _name in (*LIST_HEADERS, *_OTHER_NAMES):
+    for _spelling in (_name, _title(_name), _name.upper()):
+        _KEYS[_spelling] = _name
+for _short, _name in COMPACT_NAMES.items():
+    _KEYS[_short] = _KEYS[_short.upper()] = _name
+for _spelling, _name in (
+    ("P-Associated-URI", "p-associated-uri"),
+    ("P-Visited-Network-ID", "p-visited-network-id"),
+    ("P-Called-Party-ID", "p-called-party-id"),
+    ("MIME-Version", "mime-version"),
+):
+    _KEYS[_spelling] = _name
+
+REASONS: Final[dict[int, str]] = {
+    100: "Trying",
+    180: "Ringing",
+    181: "Call Is Being Forwarded",
+    182: "Queued",
+    183: "Session Progress",
+    200: "OK",
+    202: "Accepted",
+    300: "Multiple Choices",
+    301: "Moved Permanently",
+    302: "Moved Temporarily",
+    305: "Use Proxy",
+    380: "Alternative Service",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    410: "Gone",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Unsupported URI Scheme",
+    420: "Bad Extension",
+    421: "Extension Required",
+    423: "Interval Too Brief",
+    469: "Bad Info Package",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    484: "Address Incomplete",
+    485: "Ambiguous",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    489: "Bad Event",
+    491: "Request Pending",
+    493: "Undecipherable",
+    494: "Security Agreement Required",
+    500: "Server Internal Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Server Time-out",
+    505: "Version Not Supported",
+    513: "Message Too Large",
+    600: "Busy Everywhere",
+    603: "Decline",
+    604: "Does Not Exist Anywhere",
+    606: "Not Acceptable",
+}
+"""Reason phrases of RFC 3261 section 21 and of the later RFCs that the lab meets."""
+
+
+def header_key(name: str) -> str:
+    """Name a header the one way in which it is compared: long form, lower case ("v" -> "via")."""
+    known = _KEYS.get(name)
+    if known is not None:
+        return known
+    lower = name.lower()
+    return COMPACT_NAMES.get(lower, lower)
+
+
+@dataclass(frozen=True, slots=True)
+class SipUri:
+    """A URI of a phone, a server or a number: sip:, sips: or tel: (RFC 3261 section 19.1, RFC 3966)."""
+
+    scheme: str
+    """"sip", "sips", "tel" or whatever else was written, in lower case."""
+    user: str
+    """User part as written (escapes kept); for tel: the number; empty when absent."""
+    host: str
+    """Host name or address; an IPv6 address without its brackets; empty for tel:."""
+    port: int | None
+    """Port, None when the URI names none."""
+    params: tuple[tuple[str, str | None], ...]
+    """Parameters in order; a parameter without "=" has the value None."""
+    headers: str
+    """What stands after "?", as written."""
+    text: str
+    """The whole URI as it was written."""
+
+    def param(self, name: str) -> str | None:
+        """The value of a parameter, "" when it stands alone, None when it is absent."""
+        return find_param(self.params, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A name-addr or addr-spec with its header parameters, as in From, To, Contact, Route (RFC 3261 section 20.10)."""
+
+    display: str
+    """Display name without its quotes; empty when absent."""
+    uri: str
+    """The URI as written."""
+    params: tuple[tuple[str, str | None], ...]
+    """Header parameters (tag, expires, q, ...) in order."""
+
+    def param(self, name: str) -> str | None:
+        """The value of a header parameter, "" when it stands alone, None when it is absent."""
+        return find_param(self.params, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """One hop that a request took (RFC 3261 section 20.42)."""
+
+    transport: str
+    """"UDP", "TCP", "TLS", ... in upper case."""
+    host: str
+    """Sent-by host; an IPv6 address without its brackets."""
+    port: int | None
+    """Sent-by port, None when not written (then 5060, or 5061 for TLS)."""
+    params: tuple[tuple[str, str | None], ...]
+    """branch, received, rport and others, in order."""
+
+    def param(self, name: str) -> str | None:
+        """The value of a parameter, "" when it stands alone, None when it is absent."""
+        return find_param(self.params, name)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SipMessage:
+    """One SIP request or response: what was written, in the order in which it was written."""
+
+    method: str
+    """Method of a request; empty for a response."""
+    request_uri: str
+    """Request-URI of a request; empty for a response."""
+    status: int
+    """Status code of a response; 0 for a request."""
+    reason: str
+    """Reason phrase of a response; empty for a request."""
+    headers: tuple[tuple[str, str], ...]
+    """(name, value) pairs: the name as written, the value unfolded and without outer blanks."""
+    body: bytes = b""
+    """The body, exactly as long as Content-Length says (all that is left where there is no Content-Length)."""
+    version: str = VERSION
+    """Protocol version of the start line."""
+    raw: bytes = field(default=b"", init=False, compare=False)
+    """The bytes that this message was read from; empty for a message that was made here."""
+
+    @classmethod
+    def request(
+        cls, method: str, uri: str, headers: Iterable[tuple[str, str]], body: bytes = b""
+    ) -> SipMessage:
+        """Make a request; Content-Length is added last."""
+        return cls(method, uri, 0, "", (*headers, ("Content-Length", str(len(body)))), body)
+
+    @classmethod
+    def response(
+        cls, status: int, headers: Iterable[tuple[str, str]], body: bytes = b"", reason: str | None = None
+    ) -> SipMessage:
+        """Make a response; Content-Length is added last, and the usual reason phrase where none is given."""
+        phrase = REASONS.get(status, "Unknown") if reason is None else reason
+        return cls("", "", status, phrase, (*headers, ("Content-Length", str(len(body)))), body)
+
+    @property
+    def is_request(self) -> bool:
+        """True for a request, False for a response."""
+        return self.status == 0
+
+    @property
+    def start_line(self) -> str:
+        """The first line, without its line end."""
+        if self.status == 0:
+            return f"{self.method} {self.request_uri} {self.version}"
+        return f"{self.version} {self.status} {self.reason}"
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header of that name (long, compact, any case), None when there is none."""
+        key = header_key(name)
+        for written, value in self.headers:
+            if (_KEYS.get(written) or header_key(written)) == key:
+                return value
+        return None
+
+    def lines(self, name: str) -> tuple[str, ...]:
+        """The values of all header lines of that name, one for each line, commas untouched."""
+        key = header_key(name)
+        return tuple(
+            value for written, value in self.headers if (_KEYS.get(written) or header_key(written)) == key
+        )
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """All values of a header in order; several in one line are split where the grammar has a list there."""
+        values = self.lines(name)
+        if header_key(name) not in LIST_HEADERS:
+            return values
+        return tuple(item for value in values for item in split_list(value))
+
+    @property
+    def call_id(self) -> str | None:
+        """Call-ID (RFC 3261 section 20.8)."""
+        return self.header("call-id")
+
+    @property
+    def cseq(self) -> int | None:
+        """Sequence number of CSeq (RFC 3261 section 20.16); None when absent or not a number."""
+        number = (self.header("cseq") or "").split(None, 1)[:1]
+        return (
+            int(number[0])
+            if number and number[0].isascii() and number[0].isdigit() and len(number[0]) < 20
+            else None
+        )
+
+    @property
+    def cseq_method(self) -> str | None:
+        """Method of CSeq: the method that a response answers."""
+        parts = (self.header("cseq") or "").split(None, 1)
+        return parts[1] if len(parts) == 2 else None
+
+    @property
+    def from_tag(self) -> str | None:
+        """The tag of From (RFC 3261 section 19.3)."""
+        return _tag_of(self.header("from"))
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag of To; None until the called side has given one."""
+        return _tag_of(self.header("to"))
+
+    @property
+    def from_user(self) -> str | None:
+        """User part (or telephone number) of the From URI."""
+        return _user_of(self.header("from"))
+
+    @property
+    def to_user(self) -> str | None:
+        """User part (or telephone number) of the To URI."""
+        return _user_of(self.header("to"))
+
+    @property
+    def branch(self) -> str | None:
+        """The branch of the top Via, which names the transaction (RFC 3261 section 8.1.1.7)."""
+        top = self.header("via")
+        if top is None:
+            return None
+        top = split_list(top)[0] if "," in top else top
+        return find_param(parse_params(top.partition(";")[2]), "branch")
+
+    @property
+    def content_type(self) -> str | None:
+        """Media type of the body in lower case, without parameters, for example "application/sdp"."""
+        value = self.header("content-type")
+        return value.partition(";")[0].strip().lower() if value is not None else None
+
+    def to_bytes(self) -> bytes:
+        """The message as bytes; for a message that was read, the very bytes it was read from."""
+        if self.raw:
+            return self.raw
+        lines = [self.start_line, *(f"{name}: {value}" for name, value in self.headers), "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+
+    def __str__(self) -> str:
+        return self.to_bytes().decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+
+    def __repr__(self) -> str:
+        if self.status == 0:
+            return f"<SIP {self.method} {self.request_uri}>"
+        return f"<SIP {self.status} {self.reason} (answer to {self.cseq_method})>"
+
+
+def parse_message(raw: bytes) -> SipMessage:
+    """Read one SIP message, for example the payload of one UDP datagram.
+
+    Args:
+        raw: the bytes; empty lines before the start line and bytes after the body are not part of the message.
+    Returns:
+        The message; its `raw` is `raw` without such leading and trailing bytes.
+    Raises:
+        SipError: no SIP start line, a line that is no header, no end of the headers, a Content-Length that is no number, that
+            contradicts another one, or that promises more than is there. `offset` says where.
+    Spec:
+        RFC 3261 sections 7 and 18.3.
+    """
+    raw = bytes(raw)
+    if raw[:1] in (b"\r", b"\n"):
+        raw = raw.lstrip(b"\r\n")
+    end = raw.find(b"\r\n\r\n")
+    if end >= 0 and raw.count(b"\n", 0, end) == raw.count(b"\r\n", 0, end):
+        body_start = end + 4
+        lines = raw[:end].decode("utf-8", "surrogateescape").split("\r\n")
+    else:
+        blank = _BLANK_LINE.search(raw)
+        if blank is None:
+            parse_start_line(raw.split(b"\n", 1)[0])
+            raise SipError(
+                "The headers do not end: no empty line follows them",
+                offset=len(raw),
+                spec="RFC 3261 section 7",
+            )
+        end, body_start = blank.span()
+        lines = re.split("\r?\n", raw[:end].decode("utf-8", "surrogateescape"))
+    method, uri, status, reason, version = parse_start_line(lines[0])
+    headers = _parse_headers(lines, raw)
+    length = content_length(headers, raw)
+    body_end = len(raw) if length is None else body_start + length
+    if body_end > len(raw):
+        raise SipError(
+            f"Content-Length says {length} bytes, only {len(raw) - body_start} follow",
+            offset=len(raw),
+            field="Content-Length",
+            spec="RFC 3261 section 18.3",
+        )
+    message = SipMessage(method, uri, status, reason, headers, raw[body_start:body_end], version)
+    object.__setattr__(message, "raw", raw if body_end == len(raw) else raw[:body_end])
+    return message
+
+
+def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
+    """Read a Request-Line or a Status-Line into (method, request_uri, status, reason, version).
+
+    Raises:
+        SipError: it is neither.
+    """
+    if isinstance(line, bytes):
+        line = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
+    if line[:8] == "SIP/2.0 " and line[8:11].isdigit() and line[11:12] == " " and line[8:11].isascii():
+        return "", "", int(line[8:11]), line[12:], VERSION
+    if match := _STATUS_LINE.fullmatch(line):
+        return "", "", int(match[2]), match[3] or "", match[1]
+    if match := _REQUEST_LINE.fullmatch(line):
+        return match[1], match[2], 0, "", match[3]
+    raise SipError(
+        f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1"
+    )
+
+
+def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[str, str], ...]:
+    headers: list[tuple[str, str]] = []
+    for number in range(1, len(lines)):
+        line = lines[number]
+        name, colon, value = line.partition(":")
+        if colon and name in _KEYS:
+            headers.append((name, value.strip(" \t")))
+        elif line[:1] in (" ", "\t") and headers:
+            before, so_far = headers[-1]
+            headers[-1] = (before, f"{so_far} {line.strip(' 	')}".strip(" "))
+        elif colon and _TOKEN.fullmatch(name.rstrip(" \t")):
+            headers.append((name.rstrip(" \t"), value.strip(" \t")))
+        else:
+            raise SipError(
+                f"Line {number + 1} is no header: {line[:60]!r}",
+                offset=_offset_of_line(raw, number),
+                spec="RFC 3261 section 7.3.1",
+            )
+    return tuple(headers)
+
+
+def _offset_of_line(raw: bytes, number: int) -> int:
+    offset = 0
+    for _ in range(number):
+        offset = raw.find(b"\n", offset) + 1
+    return offset
+
+
+def content_length(headers: Iterable[tuple[str, str]], raw: bytes = b"") -> int | None:
+    """The length that the headers announce for the body, None when they announce none.
+
+    Raises:
+        SipError: it is no number, or two headers contradict each other.
+    """
+    length: int | None = None
+    for name, value in headers:
+        if (_KEYS.get(name) or header_key(name)) != "content-length":
+            continue
+        problem = ""
+        if not (value.isascii() and value.isdigit() and len(value) < 12):
+            problem = f"Content-Length is no number: {value[:40]!r}"
+        elif length is not None and int(value) != length:
+            problem = f"Two Content-Length headers contradict each other: {length} and {value}"
+        if problem:
+            found = raw.lower().find(name.lower().encode("utf-8", "surrogateescape"))
+            raise SipError(
+                problem, offset=max(found, 0), field="Content-Length", spec="RFC 3261 section 20.14"
+            )
+        length = int(value)
+    return length
+
+
+def looks_like_sip(raw: bytes) -> bool:
+    """Say quickly whether bytes begin like a SIP message; true does not promise that the rest is right."""
+    if raw[:1] in (b"\r", b"\n"):
+        raw = raw.lstrip(b"\r\n")
+    if raw[:8] == b"SIP/2.0 ":
+        return raw[8:11].isdigit()
+    line_end = raw.find(b"\n", 0, MAX_HEAD_BYTES)
+    line = raw[:line_end].rstrip(b"\r") if line_end > 0 else b""
+    return line[-8:].upper() == b" SIP/2.0" and line.count(b" ", 0, len(line) - 8) >= 1 and line[:1].isalpha()
+
+
+def split_stream(buffer: bytes | bytearray) -> tuple[list[bytes], bytes]:
+    """Cut the bytes of a TCP connection into whole messages.
+
+    Args:
+        buffer: what has been received and not been cut yet.
+    Returns:
+        The whole messages in order, and the rest that waits for more bytes. Empty lines between messages (keep-alives,
+        RFC 5626 section 3.5.1) are dropped. A message without Content-Length counts as one without a body.
+    Raises:
+        SipError: the stream cannot be cut any more (a start line that is none, a wrong Content-Length, too long); close it.
+    Spec:
+        RFC 3261 section 18.3.
+    """
+    stream = bytes(buffer)
+    messages: list[bytes] = []
+    position = 0
+    while True:
+        while stream[position : position + 1] in (b"\r", b"\n"):
+            position += 1
+        end = _message_end(stream, position)
+        if end is None:
+            return messages, stream[position:]
+        messages.append(stream[position:end])
+        position = end
+
+
+def _message_end(stream: bytes, start: int) -> int | None:
+    blank = _BLANK_LINE.search(stream, start)
+    first_line_end = stream.find(b"\n", start)
+    if first_line_end >= 0:
+        parse_start_line(stream[start:first_line_end])
+    if blank is None:
+        if len(stream) - start > MAX_HEAD_BYTES:
+            raise SipError(
+                f"{MAX_HEAD_BYTES} bytes of headers and no end",
+                offset=len(stream),
+                spec="RFC 3261 section 18.3",
+            )
+        return None
+    head = stream[start : blank.start()]
+    lines = re.split("\r?\n", head.decode("utf-8", "surrogateescape"))
+    length = content_length(_parse_headers(lines, head), head) or 0
+    if length > MAX_BODY_BYTES:
+        raise SipError(
+            f"Content-Length announces {length} bytes, more than the {MAX_BODY_BYTES} taken here",
+            offset=start,
+            field="Content-Length",
+            spec="RFC 3261 section 18.3",
+        )
+    return blank.end() + length if blank.end() + length <= len(stream) else None
+
+
+def split_list(value: str) -> tuple[str, ...]:
+    """Split a header value at its commas, not at those inside quotes or angle brackets (RFC 3261 section 7.3.1)."""
+    if "," not in value:
+        return (value,) if value else ()
+    items: list[str] = []
+    start, depth, quoted, escaped = 0, 0, False, False
+    for position, character in enumerate(value):
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped = character == "\\"
+            quoted = character != '"'
+        elif character == '"':
+            quoted = True
+        elif character == "<":
+            depth = 1
+        elif character == ">":
+            depth = 0
+        elif character == "," and not depth:
+            items.append(value[start:position].strip())
+            start = position + 1
+    items.append(value[start:].strip())
+    return tuple(item for item in items if item)
+
+
+def parse_params(text: str) -> tuple[tuple[str, str | None], ...]:
+    """Read `a=1;b;c="x;y"` into pairs in order; a name without "=" gets None, quotes around a value are taken off."""
+    if not text:
+        return ()
+    if '"' not in text:
+        pairs = (piece.partition("=") for piece in text.split(";"))
+        return tuple(
+            (name.strip(), value.strip() if equals else None) for name, equals, value in pairs if name.strip()
+        )
+    params: list[tuple[str, str | None]] = []
+    position = 0
+    while match := _PARAM_NAME.match(text, position):
+        position = match.end()
+        value: str | None = None
+        if text[position : position + 1] == "=":
+            value, position = _param_value(text, position + 1)
+        params.append((match[1], value))
+        if position < len(text) and text[position] not in "; \t":
+            position += 1
+    return tuple(params)
+
+
+def _param_value(text: str, start: int) -> tuple[str, int]:
+    while text[start : start + 1] in (" ", "\t"):
+        start += 1
+    if text[start : start + 1] != '"':
+        end = text.find(";", start)
+        end = len(text) if end < 0 else end
+        return text[start:end].strip(), end
+    end = start + 1
+    while end < len(text) and text[end] != '"':
+        end += 2 if text[end] == "\\" else 1
+    return re.sub(r"\\(.)", r"\1", text[start + 1 : end]), min(end + 1, len(text))
+
+
+def find_param(params: Iterable[tuple[str, str | None]], name: str) -> str | None:
+    """The first parameter of that name in any letter case: its value, "" when it stands alone, None when it is absent."""
+    for written, value in params:
+        if written == name or written.lower() == name:
+            return "" if value is None else value
+    return None
+
+
+def parse_address(value: str) -> Address:
+    """Read a name-addr or addr-spec: `"Bob" <sip:bob@b>;tag=1`, `<sip:bob@b>`, `sip:bob@b;tag=1`.
+
+    Raises:
+        SipError: a quote or an angle bracket is not closed, or there is no URI.
+    """
+    display, rest = "", value.strip()
+    if rest[:1] == '"':
+        display, end = _param_value(rest, 0)
+        if rest[end - 1] != '"' or end < 2:
+            raise SipError(
+                f"The quote of a display name does not end: {value[:60]!r}", spec="RFC 3261 section 20.10"
+            )
+        rest = rest[end:].lstrip()
+    opened = rest.find("<")
+    if opened < 0:
+        uri, _, tail = rest.partition(";")
+        if display or not uri.strip():
+            raise SipError(f"No URI in {value[:60]!r}", spec="RFC 3261 section 20.10")
+        return Address("", uri.strip(), parse_params(tail))
+    closed = rest.find(">", opened)
+    if closed < 0:
+        raise SipError(
+            f"The angle bracket of a URI is not closed: {value[:60]!r}", spec="RFC 3261 section 20.10"
+        )
+    return Address(
+        display or rest[:opened].strip(),
+        rest[opened + 1 : closed].strip(),
+        parse_params(rest[closed + 1 :].lstrip(" \t;")),
+    )
+
+
+def parse_uri(text: str) -> SipUri:
+    """Read a sip:, sips: or tel: URI; other schemes give scheme and text only.
+
+    Raises:
+        SipError: no scheme, no host, or a port that is no port.
+    """
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    if not colon or not scheme.isascii() or not _TOKEN.fullmatch(scheme):
+        raise SipError(f"A URI without a scheme: {text[:60]!r}", field="URI", spec="RFC 3261 section 19.1")
+    if scheme == "tel":
+        number, _, params = rest.partition(";")
+        return SipUri(scheme, number, "", None, parse_params(params), "", text)
+    if scheme not in ("sip", "sips"):
+        return SipUri(scheme, "", "", None, (), "", text)
+    # userinfo may hold ";" and "?", so it is cut off first (torture message "semiuri", RFC 4475 section 3.1.1.9)
+    user, at, hostpart = rest.rpartition("@") if "?" not in rest else _cut_user(rest)
+    hostpart, _, headers = hostpart.partition("?")
+    hostport, _, params = hostpart.partition(";")
+    host, port = parse_host_port(hostport)
+    if not host:
+        raise SipError(f"A URI without a host: {text[:60]!r}", field="URI", spec="RFC 3261 section 19.1")
+    return SipUri(
+        scheme, user.partition(":")[0] if at else "", host, port, parse_params(params), headers, text
+    )
+
+
+def _cut_user(rest: str) -> tuple[str, str, str]:
+    return rest.partition("@") if "@" in rest else ("", "", rest)
+
+
+def parse_host_port(text: str) -> tuple[str, int | None]:
+    """Read `host`, `host:port`, `[v6]` or `[v6]:port`; the brackets are taken off.
+
+    Raises:
+        SipError: the port is none.
+    """
+    host, port = text.strip(), ""
+    if host[:1] == "[":
+        host, _, port = host[1:].partition("]")
+        port = port.lstrip(" \t:")
+    elif ":" in host:
+        host, _, port = host.partition(":")
+    host, port = host.rstrip(), port.strip()
+    if not port:
+        return host, None
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise SipError(
+            f"Not a port: {port[:20]!r} in {text[:60]!r}", field="port", spec="RFC 3261 section 19.1.1"
+        )
+    return host, int(port)
+
+
+def parse_via(value: str) -> Via:
+    """Read one Via value, for example `SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bK1;rport`.
+
+    Raises:
+        SipError: protocol, transport or sent-by are missing.
+    """
+    head, _, params = value.partition(";")
+    protocol, _, rest = head.partition("/")
+    version, _, rest = rest.partition("/")
+    pieces = rest.split(None, 1)
+    if protocol.strip().upper() != "SIP" or not version.strip() or len(pieces) != 2:
+        raise SipError(f"Not a Via: {value[:60]!r}", field="Via", spec="RFC 3261 section 20.42")
+    host, port = parse_host_port(pieces[1])
+    return Via(pieces[0].upper(), host, port, parse_params(params))
+
+
+def _tag_of(value: str | None) -> str | None:
+    if value is None:
+        return None
+    # the parameters of the header stand behind the last ">"; without brackets behind the first ";"
+    tail = value.rpartition(">")[2] if ">" in value else value
+    if ";" not in tail:
+        return None
+    return find_param(parse_params(tail.partition(";")[2]), "tag")
+
+
+def _user_of(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return parse_uri(parse_address(value).uri).user or None
+    except SipError:
+        return None
+
+
+def problems(message: SipMessage) -> list[str]:
+    """Say in words what of RFC 3261 a readable message breaks; empty when it is fine.
+
+    A server answers a request that has such problems with 400 and the first of them as the reason phrase.
+    """
+    found = [
+        f"Missing {name}" for name in ("Via", "From", "To", "Call-ID", "CSeq") if message.header(name) is None
+    ]
+    for name in ("From", "To", "Call-ID", "CSeq", "Max-Forwards"):
+        if len(message.lines(name)) > 1:
+            found.append(f"More than one {name}")
+    if message.header("cseq") is not None:
+        if message.cseq is None or message.cseq >= 1 << 32:
+            found.append("CSeq is no number below 2**32")
+        elif message.is_request and message.cseq_method != message.method:
+            found.append("CSeq names another method than the request line")
+    for name in ("From", "To", "Via"):
+        problem = _unreadable(name, message.header(name))
+        if problem:
+            found.append(problem)
+    hops = message.header("max-forwards")
+    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) < 4 and int(hops) < 256):
+        found.append("Max-Forwards is no number from 0 to 255")
+    if message.is_request and message.request_uri[:1] == "<":
+        found.append("Request-URI stands in angle brackets")
+    return found
+
+
+def _unreadable(name: str, value: str | None) -> str:
+    if value is None:
+        return ""
+    try:
+        if name == "Via":
+            parse_via((split_list(value) or ("",))[0])
+        else:
+            parse_uri(parse_address(value).uri)
+    except SipError as error:
+        return f"Unreadable {name}: {error}"
+    return ""
