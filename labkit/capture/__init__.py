@@ -1,1 +1,1 @@
-"""Packets to one table. Import the module you need: this package itself stays empty for the capture container."""
+"""Packets to one table. Import the module you need: this one stays empty, for the capture container."""

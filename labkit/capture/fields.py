@@ -1,0 +1,142 @@
+"""One message to the columns of its row. Lenient: a capture also shows messages that break the rules.
+
+What a damaged message still tells is given, the rest is absent; `labkit.wire` has the strict readers.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+Row = dict[str, object]
+"""Column name to value; a column that is not in it is absent."""
+
+_FOLD = re.compile(r"\r?\n[ \t]+")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id"}
+_TAG = re.compile(r";\s*tag\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
+_BRANCH = re.compile(r";\s*branch\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_URI_USER = re.compile(r"\s*(?:sips?:(?:([^@;:<>]+)(?::[^@]*)?@)?|tel:([^;>\s]+))", re.IGNORECASE)
+
+
+def split_sip(raw: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Split a SIP message into start line, headers (first of each name, long lower-case names) and body."""
+    raw = raw.lstrip(b"\r\n")
+    head_end = _HEAD_END.search(raw)
+    head, body = (raw[: head_end.start()], raw[head_end.end() :]) if head_end else (raw, b"")
+    lines = _FOLD.sub(" ", head.decode("utf-8", "replace")).replace("\r\n", "\n").split("\n")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        name = name.strip().lower()
+        if colon:
+            headers.setdefault(_COMPACT.get(name, name), value.strip())
+    return lines[0], headers, body
+
+
+def sip_row(raw: bytes) -> Row:
+    """Read the columns of a SIP message (RFC 3261)."""
+    start_line, headers, _body = split_sip(raw)
+    first, _, rest = start_line.partition(" ")
+    row: Row = {"protocol": "sip"}
+    if first.upper().startswith("SIP/"):
+        status, _, reason = rest.partition(" ")
+        row["status"] = int(status) if status.isdigit() else None
+        row["reason"] = reason.strip()
+    else:
+        row["method"] = first
+    row["call_id"] = headers.get("call-id")
+    number, _, cseq_method = headers.get("cseq", "").strip().partition(" ")
+    if number.isdigit():
+        row["cseq"] = int(number)
+        row["cseq_method"] = cseq_method.strip() or None
+    for side in ("from", "to"):
+        if side in headers:
+            row[f"{side}_user"], row[f"{side}_tag"] = _user_and_tag(headers[side])
+    branch = _BRANCH.search(headers.get("via", "").split(",")[0])
+    row["branch"] = branch.group(1) if branch else None
+    return row
+
+
+def _user_and_tag(value: str) -> tuple[str | None, str | None]:
+    """User part of the URI and the tag of a From or To header (RFC 3261 section 20.20)."""
+    value = _QUOTED.sub("", value)  # a display name may hold anything, even "<sip:"
+    _, bracket, inside = value.partition("<")
+    if bracket:
+        uri, _, parameters = inside.partition(">")
+    else:
+        uri, semicolon, parameters = value.partition(";")
+        parameters = semicolon + parameters
+    user = _URI_USER.match(uri)
+    tag = _TAG.search(parameters)
+    return (user.group(1) or user.group(2)) if user else None, tag.group(1) if tag else None
+
+
+# ---------------------------------------------------------------- Diameter
+
+_VENDOR_3GPP = 10415
+_TEXT, _NUMBER = "text", "number"
+_AVP_COLUMNS = {
+    (1, 0): ("user_name", _TEXT),
+    (263, 0): ("session_id", _TEXT),
+    (264, 0): ("origin_host", _TEXT),
+    (268, 0): ("result_code", _NUMBER),
+    (600, _VENDOR_3GPP): ("visited_network", _TEXT),
+    (601, _VENDOR_3GPP): ("public_identity", _TEXT),
+    (602, _VENDOR_3GPP): ("server_name", _TEXT),
+    (614, _VENDOR_3GPP): ("server_assignment_type", _NUMBER),
+    (623, _VENDOR_3GPP): ("user_authorization_type", _NUMBER),
+}
+_EXPERIMENTAL_RESULT, _EXPERIMENTAL_RESULT_CODE = (297, 0), (298, 0)
+
+
+def diameter_row(raw: bytes) -> Row:
+    """Read the columns of a Diameter message (RFC 6733 section 3); AVPs at the top level, first of each."""
+    try:
+        from labkit.wire.diameter import command_name
+    except ImportError:  # until that room is there
+
+        def command_name(code: int, request: bool) -> str:
+            return {300: "UA", 301: "SA", 302: "LI", 303: "MA", 257: "CE", 280: "DW"}.get(
+                code, str(code)
+            ) + "AR"[request]
+
+    flags, command_code = raw[4], int.from_bytes(raw[5:8], "big")
+    application_id, hop_by_hop_id, end_to_end_id = struct.unpack_from(">III", raw, 8)
+    row: Row = {
+        "protocol": "diameter",
+        "command_code": command_code,
+        "command": command_name(command_code, bool(flags & 0x80)),
+        "request": bool(flags & 0x80),
+        "flags": flags,
+        "application_id": application_id,
+        "hop_by_hop_id": hop_by_hop_id,
+        "end_to_end_id": end_to_end_id,
+    }
+    for key, value in _avps(raw, 20):
+        if key == _EXPERIMENTAL_RESULT:
+            for inner, code in _avps(value, 0):
+                if inner == _EXPERIMENTAL_RESULT_CODE and len(code) == 4:
+                    row.setdefault("experimental_result_code", int.from_bytes(code, "big"))
+        elif key in _AVP_COLUMNS:
+            column, kind = _AVP_COLUMNS[key]
+            if kind is _TEXT:
+                row.setdefault(column, value.decode("utf-8", "replace"))
+            elif len(value) == 4:
+                row.setdefault(column, int.from_bytes(value, "big"))
+    return row
+
+
+def _avps(raw: bytes, position: int) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Walk AVPs: ((code, vendor), value). Ends at the first that does not fit."""
+    while len(raw) - position >= 8:
+        code, word = struct.unpack_from(">II", raw, position)
+        size = word & 0xFFFFFF
+        header = 12 if word & 0x80000000 else 8
+        if size < header or position + size > len(raw):
+            return
+        vendor = int.from_bytes(raw[position + 8 : position + 12], "big") if header == 12 else 0
+        yield (code, vendor), raw[position + header : position + size]
+        position += size + -size % 4
