@@ -1,7 +1,7 @@
 """Engines run nodes. What every engine can do, what a lab's record holds, and which engine to take.
 
 A *record* is all that must survive the process that started a lab: it is written as JSON to
-`$LABKIT_HOME/labs/<name>/lab.json` before anything runs, so that any other process can find, use and remove the lab.
+`$LABKIT_HOME/labs/<name>/lab.json` before anything runs, so that any other process can find, use and remove it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENGINES = ("docker", "local", "replay")
 
 @dataclass(slots=True)
 class Record:
-    """What is known of a lab, as stored in lab.json. Engines fill in `addresses`, `names`, `own` and `nodes`."""
+    """What is known of a lab, as stored in lab.json. Engines fill in `addresses`, `own` and `nodes`."""
 
     id: str
     """Lab name, a hyphen and six hex digits; in the environment of every process, on every docker object."""
@@ -136,11 +136,14 @@ class Engine(Protocol):
     def allocate(self, topology: Topology, record: Record) -> None:
         """Fill in the record's addresses and own notes: the network or the address block."""
 
+    def release(self, record: Record) -> None:
+        """The start has ended, well or not: let go of what was held only while starting."""
+
     def start_node(self, topology: Topology, record: Record, node: str) -> None:
         """Start one node and note it in `record.nodes` (the caller saves). Does not wait for readiness."""
 
     def stop_nodes(self, record: Record, nodes: tuple[str, ...], *, kill: bool = False) -> None:
-        """Stop nodes at the same time, politely unless `kill`; returns when they are gone. Absent ones are fine."""
+        """Stop nodes at once, politely unless `kill`; returns when they are gone. Absent ones are fine."""
 
     def state(self, record: Record, node: str) -> NodeState:
         """What the node is doing now, looked up and not remembered."""
@@ -151,10 +154,13 @@ class Engine(Protocol):
         """Log lines without line ends; with `follow` until the node is gone."""
 
     def run(self, topology: Topology, record: Record, node: str, command: tuple[str, ...]) -> str:
-        """Output of a command (placeholders allowed) run where the node runs, for example its version command."""
+        """Output of a command (placeholders allowed) run where the node runs, as its version command is."""
 
     def phone_address(self, record: Record, index: int) -> tuple[str, int]:
         """Address and SIP port for the phone number `index` (0, 1, ...)."""
+
+    def probe_address(self, record: Record) -> str:
+        """Local address that readiness probes are sent from; empty where the system may choose."""
 
     def sniffer(self, record: Record) -> Sniffer:
         """A source of this lab's packets, not yet started."""
@@ -249,7 +255,7 @@ def _why(name: str, reasons: Mapping[str, str]) -> str:
     if name == "docker":
         return "Engine: docker, because a Docker daemon answers."
     if name == "local":
-        return f"Engine: local (programs as your own processes), because {docker}; with that cured the lab runs in containers."
+        return f"Engine: local (your own processes), because {docker}; with that cured, the lab runs in containers."
     return f"Engine: replay (recordings, nothing live), because {docker}; and {local}."
 
 

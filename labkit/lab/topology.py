@@ -1,9 +1,9 @@
 """The lab as a description: `docker/lab.toml` read, checked, and filled into templates.
 
-Theory. A *node* is one running program with a name, ports, a command, templates and readiness conditions. Engines differ
-only in *places*: which address a node has, where its files lie, how its program is called. `placeholders()` turns a node
-and its places into the one table of names that commands and templates may use; `render()` fills it in. So one config
-text serves both engines, and a new node is a new section of the file.
+Theory. A *node* is one running program with a name, ports, a command, templates and readiness conditions.
+Engines differ only in *places*: which address a node has, where its files lie, how its program is called.
+`placeholders()` turns a node and its places into the one table of names that commands and templates may use;
+`render()` fills it in. So one config text serves both engines, and a new node is a new section of the file.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def placeholders(topology: Topology, node: NodeSpec, places: Places) -> dict[str
 
 
 def render(text: str, values: Mapping[str, str], where: str) -> str:
-    """`text` with its placeholders filled in and its unmet conditions dropped; TopologyError names the line."""
+    """`text`, placeholders filled in, unmet conditions dropped; TopologyError names the line."""
     out: list[str] = []
     open_blocks: list[bool] = []
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
@@ -237,11 +237,16 @@ def render(text: str, values: Mapping[str, str], where: str) -> str:
     return "".join(out)
 
 
+def render_words(topology: Topology, node: NodeSpec, places: Places, words: tuple[str, ...]) -> list[str]:
+    """Any command's words with their placeholders filled in."""
+    values = placeholders(topology, node, places)
+    return [_fill(word, values, f"{topology.path}: command of {node.name}") for word in words]
+
+
 def render_command(topology: Topology, node: NodeSpec, places: Places) -> list[str]:
     """The node's command line for these places."""
-    values = placeholders(topology, node, places)
     words = node.command + (node.mirror_arguments if places.mirror else ())
-    return [_fill(word, values, f"{topology.path}: command of {node.name}") for word in words]
+    return render_words(topology, node, places, words)
 
 
 def render_files(topology: Topology, node: NodeSpec, places: Places) -> dict[str, str]:
@@ -258,8 +263,8 @@ def default_path() -> Path:
 def load_topology(path: Path | None = None) -> Topology:
     """lab.toml as values; TopologyError says which section and key is wrong.
 
-    Template and image paths are relative to the file's folder. Files are not opened here: a template that is missing
-    is said when its node starts.
+    Template and image paths are relative to the file's folder. Files are not opened here: a template that is
+    missing is said when its node starts.
     """
     path = path or default_path()
     try:
