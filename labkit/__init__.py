@@ -22,7 +22,7 @@ _ROOM_OF = {
 }
 """Every public name and the module it lives in."""
 
-__all__ = ["__version__", *sorted(_ROOM_OF)]  # noqa: PLE0604 - a computed list on purpose: one source of truth
+__all__ = ["__version__", *sorted(_ROOM_OF)]
 
 if TYPE_CHECKING:
     from labkit import errors as errors

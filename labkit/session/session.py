@@ -133,9 +133,7 @@ class Session:
         if name not in known:
             raise LessonError(f"No test subscriber is named {name!r}; there are {', '.join(known)}.")
         index = list(known).index(name)
-        phone = Phone(
-            self._board, name, UE, known[name], lambda: self._switch_on(name, index, known[name], options)
-        )
+        phone = Phone(self._board, name, UE, known[name], lambda: self._switch_on(name, index, known[name], options))
         self._phones[name] = phone
         return phone
 

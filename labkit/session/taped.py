@@ -178,9 +178,7 @@ def _arguments(member: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> di
 class Phone(Taped):
     """A phone in a notebook: `await alice.register()`, `await alice.call(bob)`."""
 
-    def __init__(
-        self, board: Switchboard, name: str, cls: type, identity: Any, prepare: Callable[[], Any]
-    ) -> None:
+    def __init__(self, board: Switchboard, name: str, cls: type, identity: Any, prepare: Callable[[], Any]) -> None:
         super().__init__(board, name, cls, None, prepare=prepare)
         self.identity = identity
         """The subscriber on this phone: impi, impus, k, opc, amf."""

@@ -17,7 +17,7 @@ _MODULES = ("labkit.clients.hss", "labkit.peers.hss.subscribers")
 
 def to_json(value: Any) -> Any:
     """Return `value` as something that JSON can hold; what is not known is kept as its text."""
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, Enum):
         return to_json(value.value)
@@ -59,9 +59,7 @@ def _dataclass(name: str, fields: dict[str, Any]) -> Any:
         raise ReplayError(f"A recording names the type {name}, which no recording of this labkit holds.")
     cls = getattr(import_module(module), cls_name, None)
     if cls is None or not dataclasses.is_dataclass(cls):
-        raise ReplayError(
-            f"A recording names the type {name}, which this labkit does not know: record it anew."
-        )
+        raise ReplayError(f"A recording names the type {name}, which this labkit does not know: record it anew.")
     decoded = {key: from_json(item) for key, item in fields.items()}
     return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in decoded.items()})
 
