@@ -1,6 +1,6 @@
 """A capture as a notebook holds it: packets, table, pictures, single messages.
 
-This is where the rooms meet: packets come from a live lab or from a cassette, the table from capture/, pictures from view/.
+Here the rooms meet: packets come from a live lab or from a cassette, the table from capture/, pictures from view/.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Capture:
         return self._steps
 
     def ladder(self, **options: Any) -> go.Figure:
-        """Draw the capture as a ladder: lifelines for the nodes, an arrow a message. See `labkit.view.ladder.ladder`."""
+        """Draw the capture as a ladder: a lifeline for each node, an arrow for each message."""
         from labkit.view.ladder import ladder
 
         options.setdefault("title", self.name)
@@ -90,7 +90,7 @@ class Capture:
         return self.messages.raw[self._row(number)]
 
     def message(self, number: int) -> Explained:
-        """Show message `number` of `steps` with its parts explained: headers and SDP of SIP, the AVP tree of Diameter."""
+        """Show message `number` of `steps` explained: headers and SDP of SIP, the AVP tree of Diameter."""
         from labkit.view.message import explain
 
         row = self._row(number)
@@ -105,7 +105,7 @@ class Capture:
     def _row(self, number: int) -> int:
         if number not in self.steps.index:
             raise LessonError(
-                f"The capture {self.name!r} has no message {number!r}: its messages are numbered 1 to {len(self.steps)}."
+                f"The capture {self.name!r} has no message {number!r}: it has the messages 1 to {len(self.steps)}."
             )
         return int(self.steps.at[number, "row"])
 
