@@ -1,0 +1,173 @@
+"""The parts of a whole test run: each is run, or says why it was not, and gives one row of the table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from labkit.cli.lessons import CELL_TIMEOUT_S, IGNORED_TAG, Lesson, code_cells, read_notebook, stored_run_problem
+from labkit.cli.pytest_run import Report, run_pytest
+from labkit.errors import LabkitError
+from labkit.paths import project_root
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of the table."""
+
+    title: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    ran: bool = True
+    note: str = ""
+    """What there is to know, or why it did not run."""
+    problems: tuple[str, ...] = ()
+    """What failed, one line each."""
+    skip_reasons: tuple[str, ...] = field(default=())
+
+
+def required() -> tuple[str, ...]:
+    """Return what LABKIT_REQUIRE says must not be missing here."""
+    return tuple(word.strip() for word in os.environ.get("LABKIT_REQUIRE", "").split(",") if word.strip())
+
+
+def missing_reason(name: str) -> str | None:
+    """Return why "docker", "local", "tshark" or "browser" cannot be used here; None when it can."""
+    if name == "tshark":
+        return None if shutil.which("tshark") else "tshark is not installed"
+    if name == "browser":
+        return None if any(shutil.which(browser) for browser in BROWSERS) else "Chromium is not installed"
+    from labkit.lab.engine import make_engine
+
+    try:
+        return make_engine(name).available()
+    except LabkitError as error:
+        return str(error)
+
+
+def unless_missing(name: str, title: str) -> Part | None:
+    """Return the row of a part that cannot run here, or None when it can: failed where it is required."""
+    reason = missing_reason(name)
+    if reason is None:
+        return None
+    return _not_run(title, reason, must=name in required())
+
+
+def pytest_part(title: str, marks: str) -> Part:
+    """Run the tests that have these marks."""
+    _announce(title)
+    report = run_pytest(["tests", "-m", marks])
+    failed = [case for case in report.cases if case.outcome == "failed"]
+    return Part(
+        title,
+        passed=report.counts["passed"],
+        failed=report.counts["failed"] + bool(report.crash),
+        skipped=report.counts["skipped"],
+        seconds=report.seconds,
+        note="" if report.cases else "there are no such tests",
+        problems=(*(f"{case.file}::{case.name}" for case in failed), *([report.crash] if report.crash else [])),
+        skip_reasons=tuple(case.reason for case in report.cases if case.outcome == "skipped"),
+    )
+
+
+def lessons_replayed(lessons: Sequence[Lesson], repeat: int) -> Part:
+    """Replay lessons and hold every cell against what is stored."""
+    return _lessons("lessons, replay", lessons, repeat, {"LABKIT_ENGINE": "replay"})
+
+
+def lessons_live(engine: str, lessons: Sequence[Lesson], repeat: int, *, must: bool) -> Part:
+    """Run lessons on a lab of their own and hold every cell against what is stored.
+
+    Args:
+        must: whether it is a failure when the engine is not to be had here.
+    """
+    from labkit.lab.lab import attach, start_lab
+
+    title = f"lessons, {engine}"
+    reason = missing_reason(engine)
+    if reason is not None:
+        return _not_run(title, reason, must=must)
+    name = f"test-{engine}-{os.getpid()}"
+    _announce(f"starting the lab {name}")
+    began = time.monotonic()
+    try:
+        start_lab(name=name, engine=engine, progress=print)
+        return _lessons(title, lessons, repeat, {"LABKIT_ENGINE": engine, "LABKIT_NAME": name})
+    except LabkitError as error:
+        return Part(title, failed=1, seconds=time.monotonic() - began, problems=(str(error),))
+    finally:
+        lab = attach(name)
+        if lab is not None:
+            lab.stop()
+
+
+def _lessons(title: str, lessons: Sequence[Lesson], repeat: int, env: dict[str, str]) -> Part:
+    _announce(title)
+    usable = {lesson: stored_run_problem(lesson.path) for lesson in lessons}
+    problems = [f"{lesson.path.name}: {problem}" for lesson, problem in usable.items() if problem]
+    chosen = [lesson for lesson, problem in usable.items() if problem is None]
+    passed = 0
+    seconds = 0.0
+    for _ in range(repeat if chosen else 0):
+        report = run_pytest(_nbval_arguments(chosen), env)
+        passed += report.counts["passed"]
+        seconds += report.seconds
+        problems += [problem for lesson in chosen for problem in not_compared(lesson, report)]
+        problems += [report.crash] if report.crash and not report.counts["failed"] else []
+    return Part(
+        title,
+        passed=passed,
+        failed=len(problems),
+        seconds=seconds,
+        note=_lessons_note(chosen, repeat),
+        problems=tuple(problems),
+    )
+
+
+def not_compared(lesson: Lesson, report: Report) -> list[str]:
+    """Return a line for every cell of a lesson that did not run to the end and pass; a skipped cell is one too."""
+    mine = [case for case in report.cases if case.file.endswith(lesson.path.name)]
+    lines = [
+        f"{lesson.path.name} {case.name}: {case.reason or case.outcome}" for case in mine if case.outcome != "passed"
+    ]
+    lacking = len(code_cells(read_notebook(lesson.path))) - len({case.name for case in mine})
+    if lacking:
+        lines.append(f"{lesson.path.name}: {lacking} cells were not run at all")
+    return lines
+
+
+def _lessons_note(lessons: Sequence[Lesson], repeat: int) -> str:
+    cells = [cell for lesson in lessons for cell in code_cells(read_notebook(lesson.path))]
+    ignored = sum(IGNORED_TAG in cell["metadata"].get("tags", []) for cell in cells)
+    times = f", {repeat} times" if repeat > 1 else ""
+    return f"{len(lessons)} lessons, {len(cells)} cells run, {len(cells) - ignored} compared{times}"
+
+
+def _nbval_arguments(lessons: Sequence[Lesson]) -> list[str]:
+    return [
+        "-p",
+        "labkit.cli.nbval_rules",
+        "--nbval",
+        "--nbval-current-env",
+        f"--nbval-sanitize-with={project_root() / 'tests' / 'sanitize.cfg'}",
+        f"--nbval-cell-timeout={CELL_TIMEOUT_S}",
+        "--tb=short",
+        *(str(lesson.path.relative_to(project_root())) for lesson in lessons),
+    ]
+
+
+def _not_run(title: str, reason: str, *, must: bool) -> Part:
+    if must:
+        return Part(title, failed=1, ran=False, note=f"NOT RUN, though required: {reason}", problems=(reason,))
+    return Part(title, ran=False, note=f"not run: {reason}")
+
+
+def _announce(title: str) -> None:
+    print(f"\n=== {title} ===", flush=True)
