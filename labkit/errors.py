@@ -57,10 +57,13 @@ class DiameterError(ProtocolError):
         field: str = "",
         spec: str = "",
         result_code: int = 5004,
+        failed_avp: bytes = b"",
     ) -> None:
         super().__init__(message, offset=offset, field=field, spec=spec)
         self.result_code = result_code
         """The Result-Code that an answer to such a message carries (RFC 6733 section 7.1)."""
+        self.failed_avp = failed_avp
+        """The offending AVP as it belongs into Failed-AVP, header and all; empty when there is none to name."""
 
 
 class SdpError(ProtocolError):
