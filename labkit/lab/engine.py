@@ -148,9 +148,7 @@ class Engine(Protocol):
     def state(self, record: Record, node: str) -> NodeState:
         """What the node is doing now, looked up and not remembered."""
 
-    def logs(
-        self, record: Record, node: str, *, follow: bool = False, tail: int | None = None
-    ) -> Iterator[str]:
+    def logs(self, record: Record, node: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
         """Log lines without line ends; with `follow` until the node is gone."""
 
     def run(self, topology: Topology, record: Record, node: str, command: tuple[str, ...]) -> str:
@@ -231,9 +229,7 @@ def choose_engine(name: str = "auto", *, make: Callable[[str], Engine] = make_en
     A name that cannot run here raises EngineMissing with the reason and the cure.
     """
     if name == "replay":
-        return Choice(
-            "replay", None, "Engine: replay, as asked: packets come from the recordings, nothing is started."
-        )
+        return Choice("replay", None, "Engine: replay, as asked: packets come from the recordings, nothing is started.")
     if name != "auto":
         engine = make(name)
         reason = engine.available()

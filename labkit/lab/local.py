@@ -1,4 +1,4 @@
-"""The local engine: the lab's nodes as child processes on loopback addresses of their own. No root, no Docker (Linux).
+"""The local engine: nodes as child processes on loopback addresses of their own. No root, no Docker (Linux).
 
 Theory. Every address of 127.0.0.0/8 can be bound without set-up, so a lab takes a free block 127.B.C.0/24 and gives each
 node an address in it: the ports stay those of the containers, and two labs never meet. The block is taken by binding:
@@ -12,16 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from labkit.errors import CaptureError, EngineMissing, PortBusy, StackError, TopologyError
 from labkit.lab.engine import NodeState, Progress, Record, Sniffer, home_folder, on_linux
@@ -207,9 +205,7 @@ class LocalEngine:
         detail = "ended" if known is None else _exit_words(known)
         return NodeState("exited", detail, address)
 
-    def logs(
-        self, record: Record, node: str, *, follow: bool = False, tail: int | None = None
-    ) -> Iterator[str]:
+    def logs(self, record: Record, node: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
         """Lines of the node's log; with `follow` until the node is gone."""
         path = _log(record, node)
         if not path.exists():
@@ -369,9 +365,7 @@ def _own_processes() -> list[LabProcess]:
     home = str(home_folder().resolve())
     ancestors = _ancestors()
     return [
-        p
-        for p in lab_processes()
-        if p.pid not in ancestors and (p.home in ("", home) or not Path(p.home).is_dir())
+        p for p in lab_processes() if p.pid not in ancestors and (p.home in ("", home) or not Path(p.home).is_dir())
     ]
 
 
@@ -434,7 +428,7 @@ def _port_busy(address: str, port: int, transport: str) -> PortBusy:
 
 
 def _choose_capture() -> str:
-    """"wire" where this process may sniff, else "mirrored"; LABKIT_CAPTURE=wire|mirror decides otherwise."""
+    """ "wire" where this process may sniff, else "mirrored"; LABKIT_CAPTURE=wire|mirror decides otherwise."""
     from labkit.capture.source import can_sniff
 
     chosen = os.environ.get("LABKIT_CAPTURE", "")

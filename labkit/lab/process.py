@@ -1,10 +1,10 @@
 """Child processes that outlive their starter, and finding them again (Linux).
 
-Theory. A lab survives the process that started it, so a pid alone proves nothing: it may have been given to somebody else.
-Every process of a lab therefore carries its lab, node and home in its environment (`LABKIT_LAB`, `LABKIT_NODE`,
-`LABKIT_HOME`), which the kernel shows in /proc to the same user only, and children inherit it. A process is ours exactly
-if its environment says so; all stopping goes through that, with a process file descriptor where the kernel has them, so
-that between the look and the signal nobody else can take the number.
+Theory. A lab survives the process that started it, so a pid alone proves nothing: it may have been given to somebody
+else. Every process of a lab therefore carries its lab, node and home in its environment (`LABKIT_LAB`, `LABKIT_NODE`,
+`LABKIT_HOME`), which the kernel shows in /proc to the same user only, and children inherit it. A process is ours
+exactly if its environment says so; all stopping goes through that, with a process file descriptor where the kernel has
+them, so that between the look and the signal nobody else can take the number.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class LabProcess:
     """The program, shortened by the kernel to 15 characters."""
 
 
-def spawn(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
-) -> tuple[int, int]:
+def spawn(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> tuple[int, int]:
     """Start `command` in a session of its own, output appended to `log`; its pid and start time in ticks.
 
     StackError where the program or the log cannot be opened.

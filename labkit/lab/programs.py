@@ -1,7 +1,7 @@
 """Kamailio for the local engine: found on this machine, else its distribution's packages unpacked in the lab's folder.
 
-No root, nothing installed, nothing outside `$LABKIT_HOME/programs`: apt downloads (and verifies) what the host lacks, dpkg
-unpacks it there, and the program runs from there. Deleting the folder undoes it.
+No root, nothing installed, nothing outside `$LABKIT_HOME/programs`: apt downloads (and verifies) what the host lacks,
+dpkg unpacks it there, and the program runs from there. Deleting the folder undoes it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from labkit.errors import StackError
 def file_lock(path: Path, on_wait: Callable[[], None] | None = None, timeout_s: float = 600.0) -> Iterator[None]:
     """Hold an exclusive lock on `path` between processes; a lock of a process that died is free at once.
 
-    `on_wait` is called once where somebody else holds it. StackError after `timeout_s`, or where the file cannot be made.
+    `on_wait` is called once where somebody else holds it. StackError after `timeout_s`, or where it cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,3 +59,15 @@ def remove_folder(folder: Path) -> None:
         return
     except OSError as error:
         raise StackError(f"cannot remove {folder}: {error.strerror or error}") from error
+
+
+def lock_is_held(path: Path) -> bool:
+    """True where some process holds the lock at this moment."""
+    try:
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return False
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)

@@ -137,9 +137,7 @@ class Topology:
         try:
             return self.nodes[name]
         except KeyError:
-            raise TopologyError(
-                f"there is no node {name!r}; {self.path} has {', '.join(self.nodes)}"
-            ) from None
+            raise TopologyError(f"there is no node {name!r}; {self.path} has {', '.join(self.nodes)}") from None
 
     def fqdn(self, name: str) -> str:
         """The full name of a node, as SIP URIs and Diameter identities carry it."""
@@ -290,13 +288,9 @@ def _check(topology: Topology) -> None:
     for node in topology.nodes.values():
         where = f"{topology.path}: [node.{node.name}]"
         if node.image not in topology.images:
-            raise TopologyError(
-                f"{where} names image {node.image!r}, which no [image.{node.image}] describes"
-            )
+            raise TopologyError(f"{where} names image {node.image!r}, which no [image.{node.image}] describes")
         if node.program and node.program not in topology.programs:
-            raise TopologyError(
-                f"{where} names program {node.program!r}, which no [program.{node.program}] describes"
-            )
+            raise TopologyError(f"{where} names program {node.program!r}, which no [program.{node.program}] describes")
         if node.host in hosts:
             raise TopologyError(f"{where} and [node.{hosts[node.host]}] have the same host = {node.host}")
         hosts[node.host] = node.name
@@ -305,9 +299,7 @@ def _check(topology: Topology) -> None:
                 raise TopologyError(f"{where} refers to node {other!r}, which is not there")
         for condition in node.ready:
             if condition.kind not in READY_KINDS:
-                raise TopologyError(
-                    f"{where}: ready kind {condition.kind!r}; known are {', '.join(READY_KINDS)}"
-                )
+                raise TopologyError(f"{where}: ready kind {condition.kind!r}; known are {', '.join(READY_KINDS)}")
             if condition.kind == "diameter-peer":
                 topology.node(condition.at).port("admin")
             else:
@@ -343,9 +335,7 @@ class _Reader:
     def only(self, table: Mapping[str, Any], where: str, known: set[str]) -> None:
         for key in table:
             if key not in known:
-                raise TopologyError(
-                    f"{self._path}: {where} has {key!r}; known are {', '.join(sorted(known))}"
-                )
+                raise TopologyError(f"{self._path}: {where} has {key!r}; known are {', '.join(sorted(known))}")
 
     def table(self, tree: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
         found = tree.get(key, {})
@@ -384,9 +374,7 @@ class _Reader:
     def program(self, name: str, table: Mapping[str, Any]) -> ProgramSpec:
         where = f"[program.{name}]"
         self.only(table, where, {"variable", "packages"})
-        return ProgramSpec(
-            name, self.text(table, "variable", where, ""), self.texts(table, "packages", where)
-        )
+        return ProgramSpec(name, self.text(table, "variable", where, ""), self.texts(table, "packages", where))
 
     def node(self, name: str, table: Mapping[str, Any]) -> NodeSpec:
         where = f"[node.{name}]"
@@ -396,9 +384,7 @@ class _Reader:
         self.only(table, where, known)
         host = self.number(table, "host", where)
         if not 3 <= host <= 100:
-            raise TopologyError(
-                f"{self._path}: {where}: host = 3 to 100 (2 is the mirror, 101 and up are phones)"
-            )
+            raise TopologyError(f"{self._path}: {where}: host = 3 to 100 (2 is the mirror, 101 and up are phones)")
         optional = table.get("optional", False)
         if not isinstance(optional, bool):
             raise TopologyError(f"{self._path}: {where} needs optional = true or false")
@@ -427,9 +413,7 @@ class _Reader:
         for name, text in table.items():
             found = re.fullmatch(r"(\d{1,5})/(udp|tcp|udp\+tcp)", str(text))
             if found is None or not 0 < int(found[1]) < 65536:
-                raise TopologyError(
-                    f'{self._path}: {where} port {name} = {text!r}; write for example "5060/udp+tcp"'
-                )
+                raise TopologyError(f'{self._path}: {where} port {name} = {text!r}; write for example "5060/udp+tcp"')
             ports[name] = Port(name, int(found[1]), tuple(found[2].split("+")))
         return ports
 
