@@ -1,0 +1,134 @@
+"""Which way things point: each idea has one room, and imports between rooms flow one way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "labkit"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "paths": {"errors"},
+    "wire": {"errors"},
+    "capture": {"wire", "errors", "paths"},
+    "peers": {"wire", "errors", "paths"},
+    "clients": {"peers", "wire", "errors", "paths"},
+    "lab": {"peers", "clients", "capture", "wire", "errors", "paths"},
+    "view": {"capture", "wire", "errors", "paths"},
+    "lesson": {"capture", "wire", "errors", "paths"},
+    "session": {"lab", "peers", "clients", "capture", "view", "lesson", "wire", "errors", "paths"},
+}
+"""Room -> rooms it may import. What is not listed (cli, __main__, __init__) is on top and may import any."""
+
+HEAVY = {
+    "pandas",
+    "numpy",
+    "pyarrow",
+    "plotly",
+    "ipywidgets",
+    "anywidget",
+    "docker",
+    "scapy",
+    "httpx",
+    "sipmessage",
+    "IPython",
+}
+"""Imported only where used, so that `import labkit` is quick and replay works where they are not."""
+NOT_IN = {
+    "wire": HEAVY,
+    "peers": HEAVY - {"sipmessage"},
+}
+"""Room -> packages that no line of it imports, not even late."""
+UNIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
+"""Modules that Windows lacks."""
+
+
+def room_of(path: Path) -> str:
+    """Return the first name below labkit/."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, late: bool = True) -> Iterator[str]:
+    """Yield the dotted names a module imports; without `late`, only those at module level and not for typing."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes: list[ast.stmt] = (
+        [node for node in ast.walk(tree) if isinstance(node, ast.stmt)] if late else list(at_import(tree.body))
+    )
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports by full name, not relative"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported, without those under TYPE_CHECKING and in try blocks."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.If):
+            continue  # guarded by a platform check
+        yield node
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_what_they_may(path: Path) -> None:
+    """A module imports from its own room and from those below it; also where it imports late."""
+    room = room_of(path)
+    allowed = MAY_IMPORT.get(room)
+    if allowed is None:
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "labkit" and len(parts) > 1 and parts[1] in MAY_IMPORT:
+            assert parts[1] == room or parts[1] in allowed, f"{room} must not import {name}"
+        assert parts[:2] != ["labkit", "cli"], f"{room} must not import the command line"
+        assert name != "scapy.all", "scapy.all takes a second and prints warnings: import the layers needed"
+        assert parts[0] not in NOT_IN.get(room, set()), f"{room} must not import {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_and_unix_modules_are_imported_late(path: Path) -> None:
+    """No module imports pandas and the like, or a module that Windows lacks, when it is itself imported."""
+    early = {name.split(".")[0] for name in imports(path, late=False)}
+    assert not early & (HEAVY - {"sipmessage"}), "import it inside the function that needs it"
+    assert not early & UNIX_ONLY, "import it late, or under `if sys.platform ...`: replay works on Windows too"
+
+
+def test_import_of_labkit_brings_nothing_heavy() -> None:
+    """`import labkit` and every wire and peers module load no pandas, no plotly, no docker."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for room in ("wire", "peers")
+        for path in (PACKAGE / room).rglob("*.py")
+        if path.stem not in ("__init__", "__main__")
+    ]
+    code = f"import sys, labkit, {', '.join(names)}\nprint(sorted({HEAVY - {'sipmessage'}!r} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
+
+
+def test_replay_path_needs_no_unix_module() -> None:
+    """What a replay imports loads with the modules that Windows and a browser lack taken away."""
+    absent = [*UNIX_ONLY, "docker"]
+    code = (
+        "import sys\n"
+        f"for name in {absent!r}: sys.modules[name] = None\n"
+        "import labkit.session.session, labkit.capture.table, labkit.capture.canon, labkit.capture.cassette\n"
+        "import labkit.view.ladder, labkit.lesson.check\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
