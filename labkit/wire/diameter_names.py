@@ -33,7 +33,7 @@ _BASE = """
 25 Class OctetString M
 27 Session-Timeout Unsigned32 M
 33 Proxy-State OctetString M
-44 Accounting-Session-Id OctetString M
+44 Acct-Session-Id OctetString M
 50 Acct-Multi-Session-Id UTF8String M
 55 Event-Timestamp Time M
 85 Acct-Interim-Interval Unsigned32 M
@@ -44,7 +44,7 @@ _BASE = """
 107 Digest-Nextnonce UTF8String M
 108 Digest-Method UTF8String M
 109 Digest-URI UTF8String M
-110 Digest-QoP UTF8String M
+110 Digest-Qop UTF8String M
 111 Digest-Algorithm UTF8String M
 112 Digest-Entity-Body-Hash UTF8String M
 113 Digest-CNonce UTF8String M
