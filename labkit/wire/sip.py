@@ -1,11 +1,13 @@
 """SIP messages: bytes to values and back (RFC 3261).
 
-Two rules. First, what was written is kept: header names, their order, their spelling and the bytes themselves, so that
-`parse_message(raw).to_bytes() == raw`. Second, this file judges only what makes a message unreadable (start line, header lines,
-Content-Length); whether a readable message makes sense is asked of `problems`, which a server uses for its 400.
+Two rules. First, what was written is kept: header names, their order, their spelling and the bytes themselves, so
+that `parse_message(raw).to_bytes() == raw`. Second, this file judges only what makes a message unreadable (start line,
+header lines, Content-Length); whether a readable message makes sense is asked of `problems`, which a server uses for
+its 400.
 
-Reading is lenient where RFC 3261 section 7.3.1 wants it so: compact names, any letter case, folded lines, spaces before the
-colon; and where the world wants it so: lines that end in a bare LF, a missing Content-Length, a missing reason phrase.
+Reading is lenient where RFC 3261 section 7.3.1 wants it so: compact names, any letter case, folded lines, spaces before
+the colon; and where the world wants it so: lines that end in a bare LF, a missing Content-Length, a missing reason
+phrase.
 """
 
 from __future__ import annotations
@@ -16,6 +18,42 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from labkit.errors import SipError
+from labkit.wire.sip_grammar import (
+    KNOWN_KEYS,
+    LIST_HEADERS,
+    TOKEN,
+    Address,
+    SipUri,
+    Via,
+    find_param,
+    header_key,
+    parse_address,
+    parse_host_port,
+    parse_params,
+    parse_uri,
+    parse_via,
+    split_list,
+)
+
+__all__ = [
+    "REASONS",
+    "Address",
+    "SipMessage",
+    "SipUri",
+    "Via",
+    "header_key",
+    "looks_like_sip",
+    "parse_address",
+    "parse_host_port",
+    "parse_message",
+    "parse_params",
+    "parse_uri",
+    "parse_via",
+    "problems",
+    "salvage",
+    "split_list",
+    "split_stream",
+]
 
 VERSION: Final = "SIP/2.0"
 MAX_HEAD_BYTES: Final = 65535
@@ -23,73 +61,10 @@ MAX_HEAD_BYTES: Final = 65535
 MAX_BODY_BYTES: Final = 1 << 20
 """Longest body that a stream may announce before it is given up."""
 
-# RFC 3261 section 25.1: token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~")
-_TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) (SIP/\d+\.\d+)", re.IGNORECASE)
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase; some senders leave out the last space with the phrase.
 _STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) (\d{3})(?: (.*))?", re.IGNORECASE)
-_PARAM_NAME = re.compile(r"[;\s]*([^;=\s]+)\s*")
-
-# RFC 3261 section 7.3.3 and the registry of SIP header fields: the compact form of a name.
-COMPACT_NAMES: Final[dict[str, str]] = {
-    "a": "accept-contact",
-    "b": "referred-by",
-    "c": "content-type",
-    "d": "request-disposition",
-    "e": "content-encoding",
-    "f": "from",
-    "i": "call-id",
-    "j": "reject-contact",
-    "k": "supported",
-    "l": "content-length",
-    "m": "contact",
-    "n": "identity-info",
-    "o": "event",
-    "r": "refer-to",
-    "s": "subject",
-    "t": "to",
-    "u": "allow-events",
-    "v": "via",
-    "x": "session-expires",
-    "y": "identity",
-}
-
-# Headers whose grammar is a comma separated list, so that one line may hold several values (RFC 3261 section 7.3.1).
-LIST_HEADERS: Final = frozenset(
-    """accept accept-contact accept-encoding accept-language alert-info allow allow-events call-info contact content-encoding
-    content-language error-info history-info in-reply-to p-asserted-identity p-associated-uri p-preferred-identity
-    p-visited-network-id path proxy-require reason record-route recv-info reject-contact request-disposition require route
-    security-client security-server security-verify service-route supported unsupported via warning""".split()
-)
-
-_OTHER_NAMES = """allow-events authentication-info authorization call-id content-disposition content-length content-type cseq date
-    diversion event expires from info-package max-forwards mime-version min-expires organization p-access-network-info
-    p-called-party-id p-charging-vector p-charging-function-addresses p-served-user priority proxy-authenticate
-    proxy-authorization rack refer-to replaces reply-to retry-after rseq server session-expires sip-etag sip-if-match subject
-    subscription-state timestamp to user-agent www-authenticate min-se privacy""".split()
-
-
-def _title(name: str) -> str:
-    return {"call-id": "Call-ID", "cseq": "CSeq", "www-authenticate": "WWW-Authenticate"}.get(
-        name, "-".join(part.capitalize() for part in name.split("-"))
-    )
-
-
-# Spellings that are met every day, each to its key; anything else takes the slower road of `header_key`.
-_KEYS: dict[str, str] = {}
-for _name in (*LIST_HEADERS, *_OTHER_NAMES):
-    for _spelling in (_name, _title(_name), _name.upper()):
-        _KEYS[_spelling] = _name
-for _short, _name in COMPACT_NAMES.items():
-    _KEYS[_short] = _KEYS[_short.upper()] = _name
-for _spelling, _name in (
-    ("P-Associated-URI", "p-associated-uri"),
-    ("P-Visited-Network-ID", "p-visited-network-id"),
-    ("P-Called-Party-ID", "p-called-party-id"),
-    ("MIME-Version", "mime-version"),
-):
-    _KEYS[_spelling] = _name
 
 REASONS: Final[dict[int, str]] = {
     100: "Trying",
@@ -149,73 +124,6 @@ REASONS: Final[dict[int, str]] = {
 """Reason phrases of RFC 3261 section 21 and of the later RFCs that the lab meets."""
 
 
-def header_key(name: str) -> str:
-    """Name a header the one way in which it is compared: long form, lower case ("v" -> "via")."""
-    known = _KEYS.get(name)
-    if known is not None:
-        return known
-    lower = name.lower()
-    return COMPACT_NAMES.get(lower, lower)
-
-
-@dataclass(frozen=True, slots=True)
-class SipUri:
-    """A URI of a phone, a server or a number: sip:, sips: or tel: (RFC 3261 section 19.1, RFC 3966)."""
-
-    scheme: str
-    """"sip", "sips", "tel" or whatever else was written, in lower case."""
-    user: str
-    """User part as written (escapes kept); for tel: the number; empty when absent."""
-    host: str
-    """Host name or address; an IPv6 address without its brackets; empty for tel:."""
-    port: int | None
-    """Port, None when the URI names none."""
-    params: tuple[tuple[str, str | None], ...]
-    """Parameters in order; a parameter without "=" has the value None."""
-    headers: str
-    """What stands after "?", as written."""
-    text: str
-    """The whole URI as it was written."""
-
-    def param(self, name: str) -> str | None:
-        """The value of a parameter, "" when it stands alone, None when it is absent."""
-        return find_param(self.params, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A name-addr or addr-spec with its header parameters, as in From, To, Contact, Route (RFC 3261 section 20.10)."""
-
-    display: str
-    """Display name without its quotes; empty when absent."""
-    uri: str
-    """The URI as written."""
-    params: tuple[tuple[str, str | None], ...]
-    """Header parameters (tag, expires, q, ...) in order."""
-
-    def param(self, name: str) -> str | None:
-        """The value of a header parameter, "" when it stands alone, None when it is absent."""
-        return find_param(self.params, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Via:
-    """One hop that a request took (RFC 3261 section 20.42)."""
-
-    transport: str
-    """"UDP", "TCP", "TLS", ... in upper case."""
-    host: str
-    """Sent-by host; an IPv6 address without its brackets."""
-    port: int | None
-    """Sent-by port, None when not written (then 5060, or 5061 for TLS)."""
-    params: tuple[tuple[str, str | None], ...]
-    """branch, received, rport and others, in order."""
-
-    def param(self, name: str) -> str | None:
-        """The value of a parameter, "" when it stands alone, None when it is absent."""
-        return find_param(self.params, name)
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class SipMessage:
     """One SIP request or response: what was written, in the order in which it was written."""
@@ -238,9 +146,7 @@ class SipMessage:
     """The bytes that this message was read from; empty for a message that was made here."""
 
     @classmethod
-    def request(
-        cls, method: str, uri: str, headers: Iterable[tuple[str, str]], body: bytes = b""
-    ) -> SipMessage:
+    def request(cls, method: str, uri: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> SipMessage:
         """Make a request; Content-Length is added last."""
         return cls(method, uri, 0, "", (*headers, ("Content-Length", str(len(body)))), body)
 
@@ -268,7 +174,7 @@ class SipMessage:
         """The value of the first header of that name (long, compact, any case), None when there is none."""
         key = header_key(name)
         for written, value in self.headers:
-            if (_KEYS.get(written) or header_key(written)) == key:
+            if (KNOWN_KEYS.get(written) or header_key(written)) == key:
                 return value
         return None
 
@@ -276,7 +182,7 @@ class SipMessage:
         """The values of all header lines of that name, one for each line, commas untouched."""
         key = header_key(name)
         return tuple(
-            value for written, value in self.headers if (_KEYS.get(written) or header_key(written)) == key
+            value for written, value in self.headers if (KNOWN_KEYS.get(written) or header_key(written)) == key
         )
 
     def all(self, name: str) -> tuple[str, ...]:
@@ -296,9 +202,7 @@ class SipMessage:
         """Sequence number of CSeq (RFC 3261 section 20.16); None when absent or not a number."""
         number = (self.header("cseq") or "").split(None, 1)[:1]
         return (
-            int(number[0])
-            if number and number[0].isascii() and number[0].isdigit() and len(number[0]) < 20
-            else None
+            int(number[0]) if number and number[0].isascii() and number[0].isdigit() and len(number[0]) < 20 else None
         )
 
     @property
@@ -366,8 +270,8 @@ def parse_message(raw: bytes) -> SipMessage:
     Returns:
         The message; its `raw` is `raw` without such leading and trailing bytes.
     Raises:
-        SipError: no SIP start line, a line that is no header, no end of the headers, a Content-Length that is no number, that
-            contradicts another one, or that promises more than is there. `offset` says where.
+        SipError: no SIP start line, a line that is no header, no end of the headers, a Content-Length that is no
+            number, that contradicts another one, or that promises more than is there. `offset` says where.
     Spec:
         RFC 3261 sections 7 and 18.3.
     """
@@ -419,9 +323,7 @@ def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
         return "", "", int(match[2]), match[3] or "", match[1]
     if match := _REQUEST_LINE.fullmatch(line):
         return match[1], match[2], 0, "", match[3]
-    raise SipError(
-        f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1"
-    )
+    raise SipError(f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1")
 
 
 def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[str, str], ...]:
@@ -429,12 +331,12 @@ def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[str, str], .
     for number in range(1, len(lines)):
         line = lines[number]
         name, colon, value = line.partition(":")
-        if colon and name in _KEYS:
+        if colon and name in KNOWN_KEYS:
             headers.append((name, value.strip(" \t")))
         elif line[:1] in (" ", "\t") and headers:
             before, so_far = headers[-1]
             headers[-1] = (before, f"{so_far} {line.strip(' 	')}".strip(" "))
-        elif colon and _TOKEN.fullmatch(name.rstrip(" \t")):
+        elif colon and TOKEN.fullmatch(name.rstrip(" \t")):
             headers.append((name.rstrip(" \t"), value.strip(" \t")))
         else:
             raise SipError(
@@ -460,7 +362,7 @@ def content_length(headers: Iterable[tuple[str, str]], raw: bytes = b"") -> int 
     """
     length: int | None = None
     for name, value in headers:
-        if (_KEYS.get(name) or header_key(name)) != "content-length":
+        if (KNOWN_KEYS.get(name) or header_key(name)) != "content-length":
             continue
         problem = ""
         if not (value.isascii() and value.isdigit() and len(value) < 12):
@@ -469,9 +371,7 @@ def content_length(headers: Iterable[tuple[str, str]], raw: bytes = b"") -> int 
             problem = f"Two Content-Length headers contradict each other: {length} and {value}"
         if problem:
             found = raw.lower().find(name.lower().encode("utf-8", "surrogateescape"))
-            raise SipError(
-                problem, offset=max(found, 0), field="Content-Length", spec="RFC 3261 section 20.14"
-            )
+            raise SipError(problem, offset=max(found, 0), field="Content-Length", spec="RFC 3261 section 20.14")
         length = int(value)
     return length
 
@@ -496,7 +396,8 @@ def split_stream(buffer: bytes | bytearray) -> tuple[list[bytes], bytes]:
         The whole messages in order, and the rest that waits for more bytes. Empty lines between messages (keep-alives,
         RFC 5626 section 3.5.1) are dropped. A message without Content-Length counts as one without a body.
     Raises:
-        SipError: the stream cannot be cut any more (a start line that is none, a wrong Content-Length, too long); close it.
+        SipError: the stream cannot be cut any more (a start line that is none, a wrong Content-Length, too long);
+            close it.
     Spec:
         RFC 3261 section 18.3.
     """
@@ -539,175 +440,6 @@ def _message_end(stream: bytes, start: int) -> int | None:
     return blank.end() + length if blank.end() + length <= len(stream) else None
 
 
-def split_list(value: str) -> tuple[str, ...]:
-    """Split a header value at its commas, not at those inside quotes or angle brackets (RFC 3261 section 7.3.1)."""
-    if "," not in value:
-        return (value,) if value else ()
-    items: list[str] = []
-    start, depth, quoted, escaped = 0, 0, False, False
-    for position, character in enumerate(value):
-        if escaped:
-            escaped = False
-        elif quoted:
-            escaped = character == "\\"
-            quoted = character != '"'
-        elif character == '"':
-            quoted = True
-        elif character == "<":
-            depth = 1
-        elif character == ">":
-            depth = 0
-        elif character == "," and not depth:
-            items.append(value[start:position].strip())
-            start = position + 1
-    items.append(value[start:].strip())
-    return tuple(item for item in items if item)
-
-
-def parse_params(text: str) -> tuple[tuple[str, str | None], ...]:
-    """Read `a=1;b;c="x;y"` into pairs in order; a name without "=" gets None, quotes around a value are taken off."""
-    if not text:
-        return ()
-    if '"' not in text:
-        pairs = (piece.partition("=") for piece in text.split(";"))
-        return tuple(
-            (name.strip(), value.strip() if equals else None) for name, equals, value in pairs if name.strip()
-        )
-    params: list[tuple[str, str | None]] = []
-    position = 0
-    while match := _PARAM_NAME.match(text, position):
-        position = match.end()
-        value: str | None = None
-        if text[position : position + 1] == "=":
-            value, position = _param_value(text, position + 1)
-        params.append((match[1], value))
-        if position < len(text) and text[position] not in "; \t":
-            position += 1
-    return tuple(params)
-
-
-def _param_value(text: str, start: int) -> tuple[str, int]:
-    while text[start : start + 1] in (" ", "\t"):
-        start += 1
-    if text[start : start + 1] != '"':
-        end = text.find(";", start)
-        end = len(text) if end < 0 else end
-        return text[start:end].strip(), end
-    end = start + 1
-    while end < len(text) and text[end] != '"':
-        end += 2 if text[end] == "\\" else 1
-    return re.sub(r"\\(.)", r"\1", text[start + 1 : end]), min(end + 1, len(text))
-
-
-def find_param(params: Iterable[tuple[str, str | None]], name: str) -> str | None:
-    """The first parameter of that name in any letter case: its value, "" when it stands alone, None when it is absent."""
-    for written, value in params:
-        if written == name or written.lower() == name:
-            return "" if value is None else value
-    return None
-
-
-def parse_address(value: str) -> Address:
-    """Read a name-addr or addr-spec: `"Bob" <sip:bob@b>;tag=1`, `<sip:bob@b>`, `sip:bob@b;tag=1`.
-
-    Raises:
-        SipError: a quote or an angle bracket is not closed, or there is no URI.
-    """
-    display, rest = "", value.strip()
-    if rest[:1] == '"':
-        display, end = _param_value(rest, 0)
-        if rest[end - 1] != '"' or end < 2:
-            raise SipError(
-                f"The quote of a display name does not end: {value[:60]!r}", spec="RFC 3261 section 20.10"
-            )
-        rest = rest[end:].lstrip()
-    opened = rest.find("<")
-    if opened < 0:
-        uri, _, tail = rest.partition(";")
-        if display or not uri.strip():
-            raise SipError(f"No URI in {value[:60]!r}", spec="RFC 3261 section 20.10")
-        return Address("", uri.strip(), parse_params(tail))
-    closed = rest.find(">", opened)
-    if closed < 0:
-        raise SipError(
-            f"The angle bracket of a URI is not closed: {value[:60]!r}", spec="RFC 3261 section 20.10"
-        )
-    return Address(
-        display or rest[:opened].strip(),
-        rest[opened + 1 : closed].strip(),
-        parse_params(rest[closed + 1 :].lstrip(" \t;")),
-    )
-
-
-def parse_uri(text: str) -> SipUri:
-    """Read a sip:, sips: or tel: URI; other schemes give scheme and text only.
-
-    Raises:
-        SipError: no scheme, no host, or a port that is no port.
-    """
-    scheme, colon, rest = text.partition(":")
-    scheme = scheme.lower()
-    if not colon or not scheme.isascii() or not _TOKEN.fullmatch(scheme):
-        raise SipError(f"A URI without a scheme: {text[:60]!r}", field="URI", spec="RFC 3261 section 19.1")
-    if scheme == "tel":
-        number, _, params = rest.partition(";")
-        return SipUri(scheme, number, "", None, parse_params(params), "", text)
-    if scheme not in ("sip", "sips"):
-        return SipUri(scheme, "", "", None, (), "", text)
-    # userinfo may hold ";" and "?", so it is cut off first (torture message "semiuri", RFC 4475 section 3.1.1.9)
-    user, at, hostpart = rest.rpartition("@") if "?" not in rest else _cut_user(rest)
-    hostpart, _, headers = hostpart.partition("?")
-    hostport, _, params = hostpart.partition(";")
-    host, port = parse_host_port(hostport)
-    if not host:
-        raise SipError(f"A URI without a host: {text[:60]!r}", field="URI", spec="RFC 3261 section 19.1")
-    return SipUri(
-        scheme, user.partition(":")[0] if at else "", host, port, parse_params(params), headers, text
-    )
-
-
-def _cut_user(rest: str) -> tuple[str, str, str]:
-    return rest.partition("@") if "@" in rest else ("", "", rest)
-
-
-def parse_host_port(text: str) -> tuple[str, int | None]:
-    """Read `host`, `host:port`, `[v6]` or `[v6]:port`; the brackets are taken off.
-
-    Raises:
-        SipError: the port is none.
-    """
-    host, port = text.strip(), ""
-    if host[:1] == "[":
-        host, _, port = host[1:].partition("]")
-        port = port.lstrip(" \t:")
-    elif ":" in host:
-        host, _, port = host.partition(":")
-    host, port = host.rstrip(), port.strip()
-    if not port:
-        return host, None
-    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
-        raise SipError(
-            f"Not a port: {port[:20]!r} in {text[:60]!r}", field="port", spec="RFC 3261 section 19.1.1"
-        )
-    return host, int(port)
-
-
-def parse_via(value: str) -> Via:
-    """Read one Via value, for example `SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bK1;rport`.
-
-    Raises:
-        SipError: protocol, transport or sent-by are missing.
-    """
-    head, _, params = value.partition(";")
-    protocol, _, rest = head.partition("/")
-    version, _, rest = rest.partition("/")
-    pieces = rest.split(None, 1)
-    if protocol.strip().upper() != "SIP" or not version.strip() or len(pieces) != 2:
-        raise SipError(f"Not a Via: {value[:60]!r}", field="Via", spec="RFC 3261 section 20.42")
-    host, port = parse_host_port(pieces[1])
-    return Via(pieces[0].upper(), host, port, parse_params(params))
-
-
 def _tag_of(value: str | None) -> str | None:
     if value is None:
         return None
@@ -727,14 +459,33 @@ def _user_of(value: str | None) -> str | None:
         return None
 
 
+def salvage(raw: bytes) -> SipMessage | None:
+    """Read as much as can be read of a message that `parse_message` refuses, so that a server can still say 400.
+
+    Returns:
+        The start line and those header lines that are headers, without a body; None when not even the start line is
+        readable. What could not be read is left out, so never pass such a message on.
+    """
+    lines = re.split("\r?\n", raw.lstrip(b"\r\n")[:MAX_HEAD_BYTES].decode("utf-8", "surrogateescape"))
+    try:
+        method, uri, status, reason, version = parse_start_line(lines[0])
+    except SipError:
+        return None
+    end = lines.index("") if "" in lines else len(lines)
+    headers = []
+    for line in lines[1:end]:
+        name, colon, value = line.partition(":")
+        if colon and TOKEN.fullmatch(name.rstrip(" \t")) and header_key(name) != "content-length":
+            headers.append((name.rstrip(" \t"), value.strip(" \t")))
+    return SipMessage(method, uri, status, reason, tuple(headers), b"", version)
+
+
 def problems(message: SipMessage) -> list[str]:
     """Say in words what of RFC 3261 a readable message breaks; empty when it is fine.
 
     A server answers a request that has such problems with 400 and the first of them as the reason phrase.
     """
-    found = [
-        f"Missing {name}" for name in ("Via", "From", "To", "Call-ID", "CSeq") if message.header(name) is None
-    ]
+    found = [f"Missing {name}" for name in ("Via", "From", "To", "Call-ID", "CSeq") if message.header(name) is None]
     for name in ("From", "To", "Call-ID", "CSeq", "Max-Forwards"):
         if len(message.lines(name)) > 1:
             found.append(f"More than one {name}")
