@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.cli import exits
-from labkit.errors import CaptureError, LessonError
+from labkit.errors import CaptureError
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
@@ -21,8 +22,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Decode a pcap or pcapng file (also .gz): SIP, Diameter, RTP and RTCP, one row a message.",
     )
     parser.add_argument("file", type=Path, help="a .pcap or .pcapng file, from labkit, Wireshark or tcpdump")
-    parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="OUT.parquet or OUT.csv")
+    parser.add_argument(
+        "--to", type=target(".parquet", ".csv"), required=True, metavar="OUT", help="OUT.parquet or OUT.csv"
+    )
     parser.set_defaults(run=run)
+
+
+def target(*endings: str) -> Callable[[str], Path]:
+    """Return what argparse calls for a file name that must have one of these endings."""
+
+    def check(name: str) -> Path:
+        if Path(name).suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{name}: the name must end in {' or '.join(endings)}")
+        return Path(name)
+
+    return check
 
 
 def read_file(path: Path) -> Messages:
@@ -40,13 +54,10 @@ def read_file(path: Path) -> Messages:
 
 def run(args: argparse.Namespace) -> int:
     """Write the table in the format that the name of the target says."""
-    target: Path = args.to
-    if target.suffix not in (".parquet", ".csv"):
-        raise LessonError(f"--to {target}: the name must end in .parquet or .csv.")
     table = read_file(args.file).table
-    if target.suffix == ".parquet":
-        table.to_parquet(target, index=False)
+    if args.to.suffix == ".parquet":
+        table.to_parquet(args.to, index=False)
     else:
-        table.to_csv(target, index=False)
-    print(f"{len(table)} messages in {target}")
+        table.to_csv(args.to, index=False)
+    print(f"{len(table)} messages in {args.to}")
     return exits.OK

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from labkit.cli import exits
-from labkit.cli.decode import read_file
-from labkit.errors import LessonError
+from labkit.cli.decode import read_file, target
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,15 +18,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("file", type=Path, help="a .pcap or .pcapng file")
     parser.add_argument(
-        "--to", type=Path, metavar="OUT.html", help="write a page that needs no network, instead of text"
+        "--to", type=target(".html"), metavar="OUT.html", help="write a page that needs no network, instead of text"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or write the ladder."""
-    if args.to is not None and args.to.suffix != ".html":
-        raise LessonError(f"--to {args.to}: the name must end in .html.")
     messages = read_file(args.file)
     if args.to is None:
         from labkit.view.text_ladder import text_ladder
