@@ -1,0 +1,139 @@
+"""A ladder as text: for terminals, for tests, and for people who read with their ears.
+
+The text holds only what is the same in every run (canonical numbers and names), unless times are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labkit.errors import LessonError
+from labkit.view.story import Step, Story, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labkit.capture.table import Messages
+
+GAP_S = 0.2
+"""A silence of at least this many seconds gets a line of its own."""
+
+_LINES = {True: ("─", "│"), False: ("-", "|")}
+
+
+class TextLadder(str):
+    """A str that a notebook shows as it is, line by line, and not as one long quoted line."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def text_ladder(
+    messages: Messages,
+    *,
+    width: int = 110,
+    ascii_only: bool = False,
+    arrows: bool = True,
+    times: bool = False,
+    show: str = "story",
+    order: Sequence[str] = (),
+) -> str:
+    """Draw a capture as text.
+
+    Args:
+        messages: what `read_capture` returned.
+        width: columns of the terminal, at least 60; labels that do not fit are cut.
+        ascii_only: use - and | for terminals that have no line-drawing characters.
+        arrows: False gives one sentence a message instead, which a screen reader reads well.
+        times: also show milliseconds since the first message, and silences (both differ from run to run).
+        show: 'story', or 'all' for every message; see `labkit.view.story.tell`.
+        order: names of nodes from left to right, where the usual order does not fit.
+    Raises:
+        LessonError: the width is below 60.
+    """
+    if width < 60:
+        raise LessonError(f"A ladder needs at least 60 columns, not {width}; arrows=False needs fewer.")
+    story = tell(messages, show=show, order=order)
+    if not story.steps:
+        return TextLadder("(no SIP or Diameter message in this capture)")
+    if not arrows:
+        return TextLadder("\n".join(_sentence(step) for step in story.steps))
+    return TextLadder("\n".join(_Sheet(story, width, not ascii_only, times).lines()))
+
+
+def _sentence(step: Step) -> str:
+    number = "" if step.number is None else f"{step.number}. "
+    return f"{number}{step.sentence}{', sent again' if step.again else ''}"
+
+
+class _Sheet:
+    """Where everything stands, in characters from the left."""
+
+    def __init__(self, story: Story, width: int, drawn: bool, times: bool) -> None:
+        self._story, self._width, self._times = story, width, times
+        self._dash, self._bar = _LINES[drawn]
+        last = max((step.number or 0) for step in story.steps)
+        self._numbers = max(2, len(str(last)))
+        self._clock = 9 if times else 0
+        margin = self._numbers + 1 + self._clock
+        nodes = story.nodes
+        room = (width - margin) * 3 // 5
+        widest = max(len(name) for name in nodes)
+        pitch = max(5, min(max(widest + 2, 9), room // max(len(nodes), 1)))
+        first = margin + min(max(len(nodes[0]) // 2, 1), pitch // 2 + 1)
+        self._column = {name: first + pitch * place for place, name in enumerate(nodes)}
+        self._pitch = pitch
+        self._label_column = first + pitch * (len(nodes) - 1) + max(3, (len(nodes[-1]) + 1) // 2 + 2)
+
+    def lines(self) -> list[str]:
+        lines = [self._header()]
+        before = 0.0
+        for step in self._story.steps:
+            silence = step.time_s - before
+            if self._times and silence >= GAP_S:
+                lines.append(self._silence(silence))
+            before = max(before, step.time_s)
+            lines.append(self._line(step))
+        return lines
+
+    def _header(self) -> str:
+        cells = [" "] * self._width
+        for name, column in self._column.items():
+            text = name if len(name) < self._pitch else name[: self._pitch - 2] + "…"
+            start = max(column - len(text) // 2, 0)
+            cells[start : start + len(text)] = text
+        cells[self._label_column : self._label_column + 7] = "message"
+        return "".join(cells)[: self._width].rstrip()
+
+    def _blank(self, margin: str) -> list[str]:
+        cells = list(margin.ljust(self._label_column))
+        for column in self._column.values():
+            cells[column] = self._bar
+        return cells
+
+    def _line(self, step: Step) -> str:
+        number = "" if step.number is None else str(step.number)
+        clock = f"{step.time_s * 1000:8.1f} " if self._times else ""
+        cells = self._blank(f"{number:>{self._numbers}} {clock}")
+        start, end = self._column[step.source], self._column[step.target]
+        dash = "." if step.again else self._dash
+        if start == end:
+            cells[start + 1 : start + 3] = [dash, "<"]
+        for column in range(min(start, end) + 1, max(start, end)):
+            cells[column] = dash
+        if start < end:
+            cells[end - 1] = ">"
+        elif end < start:
+            cells[end + 1] = "<"
+        label = ("✗ " if self._dash == "─" else "x ") * step.refused + step.label
+        return _cut("".join(cells) + label, self._width)
+
+    def _silence(self, silence_s: float) -> str:
+        dots = ["." if cell == self._bar else cell for cell in self._blank("")]
+        return "".join(dots) + f"... {silence_s:.1f} s later"
+
+
+def _cut(line: str, width: int) -> str:
+    return line.rstrip() if len(line) <= width else line[: width - 1].rstrip() + "…"
