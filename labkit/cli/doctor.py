@@ -127,7 +127,7 @@ def disk() -> Iterator[Finding]:
     places = {project_root(), _existing(_home())}
     if Path("/var/lib/docker").exists():
         places.add(Path("/var/lib/docker"))
-    for place in sorted(places):
+    for place in {place.stat().st_dev: place for place in sorted(places)}.values():  # one line a file system
         free_gb = shutil.disk_usage(place).free / 1e9
         cure = "make room; `docker system prune` removes images and containers that nothing uses"
         if free_gb < _DISK_NEEDED_GB:
