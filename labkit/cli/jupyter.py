@@ -25,6 +25,7 @@ class JupyterLab:
 
     def __init__(self, root: Path, notebook: str, env: Mapping[str, str], port: int, log: Path) -> None:
         self._token = secrets.token_hex(24)
+        self._notebook = notebook
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log_file = log.open("wb")
@@ -53,7 +54,7 @@ class JupyterLab:
                 raise StackError(f"JupyterLab ended at once.\n{self._last_words()}")
             server = _read_json(server_file)
             if server is not None:
-                return f"http://127.0.0.1:{server['port']}/lab?token={self._token}"
+                return f"http://127.0.0.1:{server['port']}/lab/tree/{self._notebook}?token={self._token}"
             time.sleep(0.05)
         raise StackError(f"JupyterLab did not listen after {_START_S:.0f} s.\n{self._last_words()}")
 
@@ -90,6 +91,7 @@ def _command(root: Path, notebook: str, port: int) -> list[str]:
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
         "--LabApp.news_url=None",  # a lesson is no place for a question about newsletters
+        "--LabApp.extension_manager=readonly",  # what a lesson needs is in the environment already
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
