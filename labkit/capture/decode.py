@@ -68,9 +68,7 @@ def decode(raw: bytes) -> Decoded:
         for segment in packets.segments(frame):
             if segment.protocol == TCP:
                 for message in streams.feed(segment):
-                    collected.message(
-                        message.frame, message.time_ns, message.segment, message.protocol, message.raw
-                    )
+                    collected.message(message.frame, message.time_ns, message.segment, message.protocol, message.raw)
             else:
                 collected.datagram(segment)
     for message in streams.finish():

@@ -9,6 +9,8 @@ import re
 import struct
 from collections.abc import Iterator
 
+from labkit.wire.diameter import command_name
+
 Row = dict[str, object]
 """Column name to value; a column that is not in it is absent."""
 
@@ -17,6 +19,7 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id"}
 _TAG = re.compile(r";\s*tag\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
 _BRANCH = re.compile(r";\s*branch\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
+_VIA_LINE = re.compile(r"^(?:via|v)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _URI_USER = re.compile(r"\s*(?:sips?:(?:([^@;:<>]+)(?::[^@]*)?@)?|tel:([^;>\s]+))", re.IGNORECASE)
 
@@ -34,6 +37,21 @@ def split_sip(raw: bytes) -> tuple[str, dict[str, str], bytes]:
         if colon:
             headers.setdefault(_COMPACT.get(name, name), value.strip())
     return lines[0], headers, body
+
+
+def via_branches(raw: bytes) -> tuple[str, ...]:
+    """Give the branches of all Via headers, top first: the way that a request took (RFC 3261 section 20.42)."""
+    head_end = _HEAD_END.search(raw)
+    head = raw[: head_end.start()] if head_end else raw
+    text = _FOLD.sub(" ", head.decode("utf-8", "replace"))
+    values = [value for line in _VIA_LINE.findall(text) for value in line.split(",")]
+    return tuple(match.group(1) if (match := _BRANCH.search(value)) else "" for value in values)
+
+
+def uri_user(uri: str) -> str | None:
+    """Give the user part of a sip:, sips: or tel: URI, None where it has none."""
+    match = _URI_USER.match(uri)
+    return (match.group(1) or match.group(2)) if match else None
 
 
 def sip_row(raw: bytes) -> Row:
@@ -69,9 +87,8 @@ def _user_and_tag(value: str) -> tuple[str | None, str | None]:
     else:
         uri, semicolon, parameters = value.partition(";")
         parameters = semicolon + parameters
-    user = _URI_USER.match(uri)
     tag = _TAG.search(parameters)
-    return (user.group(1) or user.group(2)) if user else None, tag.group(1) if tag else None
+    return uri_user(uri), tag.group(1) if tag else None
 
 
 # ---------------------------------------------------------------- Diameter
@@ -94,15 +111,6 @@ _EXPERIMENTAL_RESULT, _EXPERIMENTAL_RESULT_CODE = (297, 0), (298, 0)
 
 def diameter_row(raw: bytes) -> Row:
     """Read the columns of a Diameter message (RFC 6733 section 3); AVPs at the top level, first of each."""
-    try:
-        from labkit.wire.diameter import command_name
-    except ImportError:  # until that room is there
-
-        def command_name(code: int, request: bool) -> str:
-            return {300: "UA", 301: "SA", 302: "LI", 303: "MA", 257: "CE", 280: "DW"}.get(
-                code, str(code)
-            ) + "AR"[request]
-
     flags, command_code = raw[4], int.from_bytes(raw[5:8], "big")
     application_id, hop_by_hop_id, end_to_end_id = struct.unpack_from(">III", raw, 8)
     row: Row = {

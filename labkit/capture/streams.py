@@ -135,9 +135,7 @@ class StreamReader:
         progress = True
         while progress and direction.waiting:
             progress = False
-            for sequence in sorted(
-                direction.waiting, key=lambda s: _distance(s, direction.next_sequence or 0)
-            ):
+            for sequence in sorted(direction.waiting, key=lambda s: _distance(s, direction.next_sequence or 0)):
                 ahead = _distance(sequence, direction.next_sequence or 0)
                 if ahead > 0:
                     break

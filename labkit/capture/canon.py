@@ -1,0 +1,114 @@
+"""Canon: the story of a capture with stable names and in a stable order, the same live and replayed, on every engine.
+
+No clock, no port, no size and no random identifier is in it; Call-IDs and Diameter sessions are numbered as they appear.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labkit.capture.causes import find_causes
+from labkit.capture.order import in_order
+from labkit.capture.steps import Step, steps_of
+from labkit.wire.diameter import result_name
+from labkit.wire.sip import REASONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.capture.table import Messages
+
+_STANDARD_PHRASE = (401, 407)
+"""Of these the phrase is the RFC's; other failures keep their own, since it often says what is wrong."""
+
+
+def canon(messages: Messages, *, keep_trying: bool = False, keep_watchdogs: bool = False) -> pd.DataFrame:
+    """Tell the story of a capture: what happened, in the order of cause and effect.
+
+    Left out are RTP and RTCP, retransmissions, 100 Trying, and Diameter's CER, DWR, DPR and their answers.
+
+    Args:
+        messages: a capture as `read_capture` gives it, with names of nodes.
+        keep_trying: keep 100 Trying (two of them may swap places between runs).
+        keep_watchdogs: keep CER, DWR, DPR and their answers.
+    Returns:
+        One row a message, index `n` = 1.. (message number). Shown: from, to, protocol, message, user, call, cseq,
+        session. There but not shown: `frame` (true frame number) and `row` (row of `messages.table`).
+    """
+    from labkit.capture.story import Story
+
+    steps = steps_of(messages, keep_trying=keep_trying, keep_watchdogs=keep_watchdogs)
+    find_causes(steps)
+    ordered = in_order(steps)
+    calls, sessions = _Numbering("call"), _Numbering("session")
+    ranks = _cseq_ranks(ordered)
+    table = messages.table
+    rows = []
+    for step in ordered:
+        row = table.iloc[step.row]
+        rows.append(
+            {
+                "from": step.src,
+                "to": step.dst,
+                "protocol": "sip" if step.sip else "diameter",
+                "message": _label(step, row),
+                "user": _user(row),
+                "call": calls.name(step.call_id) if step.sip else None,
+                "cseq": ranks.get((step.call_id, step.from_tag, step.cseq)) if step.sip else None,
+                "session": None if step.sip else sessions.name(_text(row["session_id"])),
+                "frame": step.frame,
+                "row": step.row,
+            }
+        )
+    return Story.of(rows)
+
+
+def _label(step: Step, row: Any) -> str:
+    if step.sip and step.request:
+        return step.name
+    if step.sip:
+        reason = _text(row["reason"])
+        if step.status < 300 or step.status in _STANDARD_PHRASE:
+            reason = REASONS.get(step.status, reason)
+        return f"{step.status} {reason}".strip()
+    if step.request:
+        return step.name
+    experimental = _text(row["experimental_result_code"])
+    code = experimental or _text(row["result_code"])
+    return f"{step.name} {result_name(int(code), experimental=bool(experimental))}" if code else step.name
+
+
+def _user(row: Any) -> str | None:
+    """The subscriber a message is about: of SIP who asks, of Diameter the private or else the public identity."""
+    if row["protocol"] == "sip":
+        return _text(row["to_user"] if row["cseq_method"] == "REGISTER" else row["from_user"]) or None
+    name = _text(row["user_name"]) or _text(row["public_identity"]).partition(":")[2]
+    return name.partition("@")[0] or None
+
+
+def _text(value: Any) -> str:
+    import pandas as pd
+
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _cseq_ranks(steps: list[Step]) -> dict[tuple[str, str, int], int]:
+    """CSeq numbers counted from 1 for each asker in each call: where they start is up to chance."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for step in steps:
+        if step.sip:
+            numbers.setdefault((step.call_id, step.from_tag), set()).add(step.cseq)
+    return {
+        (*asker, number): rank for asker, seen in numbers.items() for rank, number in enumerate(sorted(seen), start=1)
+    }
+
+
+class _Numbering:
+    def __init__(self, word: str) -> None:
+        self._word = word
+        self._names: dict[str, str] = {}
+
+    def name(self, identifier: str) -> str | None:
+        if not identifier:
+            return None
+        return self._names.setdefault(identifier, f"{self._word}-{len(self._names) + 1}")
