@@ -1,9 +1,9 @@
 """The local engine: nodes as child processes on loopback addresses of their own. No root, no Docker (Linux).
 
-Theory. Every address of 127.0.0.0/8 can be bound without set-up, so a lab takes a free block 127.B.C.0/24 and gives each
-node an address in it: the ports stay those of the containers, and two labs never meet. The block is taken by binding:
-while a lab starts, its starter holds a guard port in the block, and afterwards the nodes themselves hold theirs, so two
-starters (also of two users) cannot take the same one, and nothing has to be given back.
+Theory. Every address of 127.0.0.0/8 can be bound without set-up, so a lab takes a free block 127.B.C.0/24 and gives
+each node an address in it: the ports stay those of the containers, and two labs never meet. The block is taken by
+binding: while a lab starts, its starter holds a guard port in the block, and afterwards the nodes themselves hold
+theirs, so two starters (also of two users) cannot take the same one, and nothing has to be given back.
 Names: Kamailio resolves through libresolv, which libresolv_wrapper answers from the lab's own hosts file.
 """
 
@@ -82,7 +82,8 @@ class LocalEngine:
         if not can_bind("127.81.0.1", 0, "udp"):
             return "this system does not let programs bind addresses of 127.0.0.0/8"
         topology = load_topology()
-        return can_have_kamailio(topology.programs["kamailio"], _modules(topology, tuple(topology.nodes)))
+        spec = topology.programs.get("kamailio")
+        return can_have_kamailio(spec, _modules(topology, tuple(topology.nodes))) if spec else None
 
     def prepare(self, topology: Topology, nodes: tuple[str, ...], progress: Progress) -> None:
         """Find Kamailio, or fetch its packages."""
@@ -275,6 +276,8 @@ class LocalEngine:
 
     def wipe(self) -> list[str]:
         """End every process of every lab of this home and remove their sockets."""
+        if not on_linux():
+            return []
         removed = self.leftovers()
         stop_processes(_own_processes())
         for path in _socket_folders():
@@ -429,13 +432,13 @@ def _port_busy(address: str, port: int, transport: str) -> PortBusy:
 
 def _choose_capture() -> str:
     """ "wire" where this process may sniff, else "mirrored"; LABKIT_CAPTURE=wire|mirror decides otherwise."""
-    from labkit.capture.source import can_sniff
-
     chosen = os.environ.get("LABKIT_CAPTURE", "")
     if chosen not in ("", "wire", "mirror"):
         raise CaptureError(f"LABKIT_CAPTURE={chosen}: it can be wire or mirror")
     if chosen == "mirror":
         return "mirrored"
+    from labkit.capture.source import can_sniff
+
     if can_sniff():
         return "wire"
     if chosen == "wire":

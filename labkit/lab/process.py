@@ -28,6 +28,7 @@ LOG_TRIM_BYTES = 16 * 1024 * 1024
 """A log larger than this is cut when somebody looks at the lab."""
 LOG_KEEP_BYTES = 4 * 1024 * 1024
 """What then stays of it: its end."""
+_ORPHANS_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def lab_processes(*, lab: str | None = None, node: str | None = None, home: str 
     return found
 
 
-def stop_processes(select_processes: Iterable[LabProcess], *, kill: bool = False, grace_s: float = 5.0) -> None:
+def stop_processes(select_processes: Iterable[LabProcess], *, kill: bool = False, grace_s: float = 3.0) -> None:
     """End processes and all their relatives of the same lab and node: TERM to the heads, KILL for what stays.
 
     Returns when all are gone. StackError names those that even KILL did not end within 10 s.
@@ -126,9 +127,11 @@ def stop_processes(select_processes: Iterable[LabProcess], *, kill: bool = False
     groups = {(p.lab, p.node, p.home) for p in wanted}
     if not kill:
         pids = {p.pid for p in wanted}
-        for head in (p for p in wanted if p.parent not in pids):
+        heads = [p for p in wanted if p.parent not in pids]
+        for head in heads:
             _signal(head, signal.SIGTERM)
-        _wait_gone(wanted, grace_s)
+        _wait_gone(heads, grace_s)
+        _wait_gone(wanted, _ORPHANS_S)  # children that their parent did not take along get no second grace
     deadline = time.monotonic() + 10
     while left := [p for p in lab_processes() if (p.lab, p.node, p.home) in groups]:
         if time.monotonic() > deadline:

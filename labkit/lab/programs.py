@@ -21,7 +21,7 @@ from pathlib import Path
 from labkit.errors import EngineMissing
 from labkit.lab.engine import Progress, home_folder
 from labkit.lab.process import describe
-from labkit.lab.state import file_lock
+from labkit.lab.state import file_lock, remove_folder
 from labkit.lab.topology import ProgramSpec
 
 _LOADMODULE = re.compile(r'^\s*loadmodule\s+"?([a-z0-9_]+)(?:\.so)?"?', re.MULTILINE)
@@ -51,25 +51,38 @@ def required_modules(configs: Iterable[str]) -> set[str]:
 
 
 def find_kamailio(spec: ProgramSpec, modules: set[str]) -> KamailioProgram | None:
-    """The Kamailio to use as things stand: with all `modules` and a resolv_wrapper; None where something is lacking."""
-    roots = [Path("/")]
-    fetched = _fetched_folder(spec)
-    if fetched.is_dir():
-        roots.append(fetched)
+    """The Kamailio to use as things stand: with all `modules` and a resolv_wrapper; None where something is lacking.
+
+    EngineMissing where the variable names a program that cannot be run.
+    """
+    system, fetched = Path("/"), _fetched_folder(spec)
+    wrapper = next((str(p) for root in (system, fetched) for p in _library_files(root, "libresolv_wrapper.so*")), "")
+    for binary, roots in _candidates(spec, system, fetched):
+        folders = _module_folders(binary, roots)
+        if wrapper and os.access(binary, os.X_OK) and _has_modules(folders, modules):
+            places = [p for d in _library_folders(fetched) for p in (d, d / "kamailio") if p.is_dir()]
+            libraries = ":".join(map(str, places)) if fetched in roots else ""
+            return KamailioProgram(binary, tuple(folders), libraries, wrapper)
+    return None
+
+
+def _candidates(spec: ProgramSpec, system: Path, fetched: Path) -> list[tuple[str, list[Path]]]:
+    """(binary, roots of its modules), the better ones first.
+
+    An installed Kamailio may lack modules that were fetched beside it, but a Kamailio that somebody built does not go
+    with the distribution's modules, so whole ones are preferred.
+    """
     chosen = os.environ.get(spec.variable, "") if spec.variable else ""
-    if chosen and not os.access(chosen, os.X_OK):
-        raise EngineMissing(f"{spec.variable}={chosen} is no program that can be run; unset it or set the right path")
-    binary = chosen or _on_path("kamailio")
-    if not binary:
-        candidates = [str(root / "usr/sbin/kamailio") for root in roots]
-        binary = next((path for path in candidates if os.access(path, os.X_OK)), "")
-    wrapper = next((str(p) for root in roots for p in _library_files(root, "libresolv_wrapper.so*")), "")
-    folders = _module_folders(binary, roots) if binary else []
-    if not binary or not wrapper or not _has_modules(folders, modules):
-        return None
-    from_fetched = any(str(fetched) in folder for folder in (*folders, binary))
-    libraries = ":".join(str(p) for d in _library_folders(fetched) for p in (d, d / "kamailio")) if from_fetched else ""
-    return KamailioProgram(binary, tuple(folders), libraries, wrapper)
+    if chosen:
+        if not os.access(chosen, os.X_OK):
+            raise EngineMissing(
+                f"{spec.variable}={chosen} is no program that can be run; unset it or set the right path"
+            )
+        return [(chosen, [system]), (chosen, [system, fetched])]
+    own = str(fetched / "usr/sbin/kamailio")
+    installed = _on_path("kamailio")
+    found = [(own, [fetched])]
+    return [(installed, [system]), *found, (installed, [system, fetched])] if installed else found
 
 
 def can_have_kamailio(spec: ProgramSpec, modules: set[str]) -> str | None:
@@ -104,6 +117,7 @@ def fetch_kamailio(spec: ProgramSpec, progress: Progress) -> None:
         try:
             debs = _download(spec, programs)
             _unpack(debs, target)
+            remove_folder(programs / "debs")
         except OSError as error:
             raise EngineMissing(f"cannot fetch Kamailio into {programs}: {describe(error)}") from error
         progress(f"unpacked {len(debs)} packages in {time.monotonic() - started:.1f} s")
@@ -203,7 +217,8 @@ def _library_files(root: Path, pattern: str) -> list[Path]:
 def _module_folders(binary: str, roots: list[Path]) -> list[str]:
     """Where modules can be: beside the binary's own prefix first."""
     prefix = Path(binary).resolve().parent.parent
-    libraries = [prefix / "lib64", prefix / "lib", *(d for root in roots for d in _library_folders(root))]
+    own = [prefix / "lib64", prefix / "lib"] if prefix != Path("/usr") else []
+    libraries = own + [folder for root in roots for folder in _library_folders(root)]
     folders = [library / "kamailio" / "modules" for library in libraries]
     return list(dict.fromkeys(str(folder) for folder in folders if folder.is_dir()))
 

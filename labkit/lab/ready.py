@@ -1,7 +1,7 @@
-"""Named conditions that say a node is ready. No sleep stands for readiness: each is what a client of the node would see.
+"""Named conditions that say a node is ready. No sleep stands for readiness: each is what a client of the node sees.
 
-A probe is asked again and again with `met()`, which never blocks for long; `bring_up()` starts nodes, asks the probes of
-several in turn, and ends early when a node has died.
+A probe is asked again and again with `met()`, which never blocks for long; `bring_up()` starts nodes, asks the probes
+of several in turn, and ends early when a node has died.
 """
 
 from __future__ import annotations

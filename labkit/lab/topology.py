@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import TopologyError
+from labkit.paths import project_root
 
 READY_KINDS = ("tcp", "options", "diameter-peer")
 """The conditions that `labkit.lab.ready` knows how to await."""
@@ -255,7 +256,7 @@ def render_files(topology: Topology, node: NodeSpec, places: Places) -> dict[str
 
 def default_path() -> Path:
     """docker/lab.toml of this checkout."""
-    return Path(__file__).resolve().parents[2] / "docker" / "lab.toml"
+    return project_root() / "docker" / "lab.toml"
 
 
 def load_topology(path: Path | None = None) -> Topology:
