@@ -176,8 +176,11 @@ class Engine(Protocol):
 def home_folder() -> Path:
     """$LABKIT_HOME, else the user's state folder."""
     chosen = os.environ.get("LABKIT_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
+    return Path(chosen).expanduser() if chosen else default_home()
+
+
+def default_home() -> Path:
+    """The user's state folder, where LABKIT_HOME says nothing."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "labkit"
 
@@ -272,6 +275,7 @@ __all__ = [
     "Sniffer",
     "boot_id",
     "choose_engine",
+    "default_home",
     "home_folder",
     "labs_folder",
     "make_engine",

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from labkit.errors import CaptureError, EngineMissing, PortBusy, StackError, TopologyError
-from labkit.lab.engine import NodeState, Progress, Record, Sniffer, home_folder, on_linux
+from labkit.lab.engine import NodeState, Progress, Record, Sniffer, default_home, home_folder, on_linux
 from labkit.lab.ports import can_bind, port_holder
 from labkit.lab.process import (
     LabProcess,
@@ -365,11 +365,15 @@ def _socket_folders() -> list[Path]:
 
 def _own_processes() -> list[LabProcess]:
     """Processes of labs of this home, and of homes that are no more; never this process or those it came from."""
-    home = str(home_folder().resolve())
+    home = home_folder().resolve()
     ancestors = _ancestors()
-    return [
-        p for p in lab_processes() if p.pid not in ancestors and (p.home in ("", home) or not Path(p.home).is_dir())
-    ]
+    return [p for p in lab_processes() if p.pid not in ancestors and _is_home(p.home, home)]
+
+
+def _is_home(said: str, home: Path) -> bool:
+    """Whether a process that has LABKIT_HOME=`said` belongs to a lab of `home`, or of no home that is left."""
+    theirs = Path(said).expanduser().resolve() if said else default_home().resolve()
+    return theirs == home or (bool(said) and not theirs.is_dir())
 
 
 def _ancestors() -> set[int]:
