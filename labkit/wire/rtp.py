@@ -290,7 +290,8 @@ _BIAS, _CLIP = 0x84, 32635
 def encode_pcmu(sample: int) -> int:
     """Compress one 16 bit sample to a byte of G.711 mu-law."""
     sign = 0x80 if sample < 0 else 0
-    magnitude = min(-sample if sample < 0 else sample, _CLIP) + _BIAS
+    # G.711 takes 14 bit samples: the two lowest of 16 are cut off before the sign is
+    magnitude = min(abs(sample >> 2) << 2, _CLIP) + _BIAS
     exponent = magnitude.bit_length() - 8
     return ~(sign | exponent << 4 | magnitude >> (exponent + 3) & 0x0F) & 0xFF
 

@@ -43,6 +43,7 @@ __all__ = [
     "Via",
     "header_key",
     "looks_like_sip",
+    "message_end",
     "parse_address",
     "parse_host_port",
     "parse_message",
@@ -407,14 +408,19 @@ def split_stream(buffer: bytes | bytearray) -> tuple[list[bytes], bytes]:
     while True:
         while stream[position : position + 1] in (b"\r", b"\n"):
             position += 1
-        end = _message_end(stream, position)
-        if end is None:
+        end = message_end(stream, position)
+        if end is None or end > len(stream):
             return messages, stream[position:]
         messages.append(stream[position:end])
         position = end
 
 
-def _message_end(stream: bytes, start: int) -> int | None:
+def message_end(stream: bytes, start: int = 0) -> int | None:
+    """Say where the message that begins at `start` ends, which may be beyond what has come; None while that is open.
+
+    Raises:
+        SipError: as `split_stream`.
+    """
     blank = _BLANK_LINE.search(stream, start)
     first_line_end = stream.find(b"\n", start)
     if first_line_end >= 0:
@@ -437,7 +443,7 @@ def _message_end(stream: bytes, start: int) -> int | None:
             field="Content-Length",
             spec="RFC 3261 section 18.3",
         )
-    return blank.end() + length if blank.end() + length <= len(stream) else None
+    return blank.end() + length
 
 
 def _tag_of(value: str | None) -> str | None:
