@@ -1,6 +1,6 @@
 """Canon: the story of a capture with stable names and in a stable order, the same live and replayed, on every engine.
 
-No clock, no port, no size and no random identifier is in it; Call-IDs and Diameter sessions are numbered as they appear.
+No clock, no port, no size, no random identifier is in it; Call-IDs and Diameter sessions are numbered as they appear.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ _STANDARD_PHRASE = (401, 407)
 """Of these the phrase is the RFC's; other failures keep their own, since it often says what is wrong."""
 
 
-def canon(messages: Messages, *, keep_trying: bool = False, keep_watchdogs: bool = False) -> pd.DataFrame:
+def canon(
+    messages: Messages, *, keep_trying: bool = False, keep_watchdogs: bool = False, keep_inner: bool = False
+) -> pd.DataFrame:
     """Tell the story of a capture: what happened, in the order of cause and effect.
 
-    Left out are RTP and RTCP, retransmissions, 100 Trying, and Diameter's CER, DWR, DPR and their answers.
+    Left out are RTP and RTCP, retransmissions, 100 Trying, Diameter's CER, DWR, DPR and their answers, and what a node
+    sends to itself (a capture on the network between containers cannot see it).
 
     Args:
         messages: a capture as `read_capture` gives it, with names of nodes.
         keep_trying: keep 100 Trying (two of them may swap places between runs).
         keep_watchdogs: keep CER, DWR, DPR and their answers.
+        keep_inner: keep what a node sends to itself.
     Returns:
         One row a message, index `n` = 1.. (message number). Shown: from, to, protocol, message, user, call, cseq,
         session. There but not shown: `frame` (true frame number) and `row` (row of `messages.table`).
     """
     from labkit.capture.story import Story
 
-    steps = steps_of(messages, keep_trying=keep_trying, keep_watchdogs=keep_watchdogs)
+    steps = steps_of(messages, keep_trying=keep_trying, keep_watchdogs=keep_watchdogs, keep_inner=keep_inner)
     find_causes(steps)
     ordered = in_order(steps)
     calls, sessions = _Numbering("call"), _Numbering("session")

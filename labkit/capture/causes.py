@@ -2,8 +2,8 @@
 
 A request that a proxy forwards carries the Via of the request it received; a response carries the Via stack of its
 request (RFC 3261 sections 16.6, 16.7 and 17.1.3). A Diameter answer carries the identifiers of its request (RFC 6733
-section 3). Only where two protocols meet at a node (a REGISTER makes an I-CSCF send a UAR) does the same subscriber plus
-nearness in time decide, with a margin, because mirrored messages come with the clocks of several programs.
+section 3). Only where two protocols meet at a node (a REGISTER makes an I-CSCF send a UAR) does the same subscriber
+plus nearness in time decide, with a margin, because mirrored messages come with the clocks of several programs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Index:
         self.requests: dict[_RequestKey, list[Step]] = defaultdict(list)
         self.responses: dict[_RequestKey, list[Step]] = defaultdict(list)
         self.forwarded: dict[_RequestKey, list[Step]] = defaultdict(list)
-        """Responses by what they become when a proxy takes its own Via off."""
+        """Responses by what they become when a proxy takes its own Vias off (two, when it talked to itself)."""
         self.in_call: dict[str, list[Step]] = defaultdict(list)
         self.diameter: dict[tuple[Any, ...], Step] = {}
         self.arrived: dict[str, list[Step]] = defaultdict(list)
@@ -47,8 +47,8 @@ class _Index:
             (self.requests if step.request else self.responses)[key].append(step)
             if step.request and len(step.branches) > 1:
                 self.proxies.add(step.src)
-            if not step.request and len(step.branches) > 1:
-                self.forwarded[(step.name, step.call_id, step.cseq, step.branches[1])].append(step)
+            for inner in () if step.request else step.branches[1:]:
+                self.forwarded[(step.name, step.call_id, step.cseq, inner)].append(step)
 
     def _add_diameter(self, step: Step) -> None:
         if step.request:
@@ -112,23 +112,24 @@ def _acknowledged(ack: Step, index: _Index) -> Step | None:
 
 
 def _received_before(step: Step, index: _Index) -> Step | None:
-    """The same request as it arrived at the node that now forwards it."""
-    inner = step.branches[1] if len(step.branches) > 1 else _inner_branch_of_cancelled(step, index)
-    if not inner:
-        return None
-    arrivals = index.requests[(step.name, step.call_id, step.cseq, inner)]
-    at_node = [arrival for arrival in arrivals if arrival.dst == step.src]
-    return (at_node or arrivals or [None])[0]
+    """The same request as it arrived at the node that now forwards it.
+
+    The node's own Via is on top, below it that of the hop before; a node that hands a request to itself, out of sight,
+    adds two.
+    """
+    for inner in step.branches[1:] or _inner_branches_of_cancelled(step, index):
+        for arrival in index.requests[(step.name, step.call_id, step.cseq, inner)]:
+            if arrival.dst == step.src:
+                return arrival
+    return None
 
 
-def _inner_branch_of_cancelled(step: Step, index: _Index) -> str:
+def _inner_branches_of_cancelled(step: Step, index: _Index) -> tuple[str, ...]:
     """A CANCEL has one Via only; the INVITE that it cancels at this hop shows where it came from."""
     if step.name != "CANCEL":
-        return ""
-    for invite in index.requests[("INVITE", step.call_id, step.cseq, step.branch)]:
-        if invite.src == step.src and len(invite.branches) > 1:
-            return invite.branches[1]
-    return ""
+        return ()
+    invites = index.requests[("INVITE", step.call_id, step.cseq, step.branch)]
+    return next((invite.branches[1:] for invite in invites if invite.src == step.src), ())
 
 
 def _success_received(ack: Step, index: _Index) -> Step | None:
@@ -138,7 +139,7 @@ def _success_received(ack: Step, index: _Index) -> Step | None:
         if step.name == "INVITE" and 200 <= step.status < 300 and step.cseq == ack.cseq and step.dst == ack.src
     ]
     same_dialog = [step for step in finals if step.to_tag == ack.to_tag]
-    return (same_dialog or finals or [None])[0]
+    return next(iter(same_dialog or finals), None)
 
 
 def _challenge(step: Step, index: _Index) -> Step | None:
@@ -172,8 +173,9 @@ def _cause_of_response(step: Step, index: _Index) -> tuple[Step | None, tuple[An
     received = [
         other
         for other in index.forwarded[(step.name, step.call_id, step.cseq, step.branch)]
-        if other.dst == step.src and other.branches[1:] == step.branches
+        if other.dst == step.src and other.branches[-len(step.branches) :] == step.branches
     ]
+    received.sort(key=lambda other: len(other.branches))
     same = [other for other in received if other.status == step.status and other.to_tag == step.to_tag]
     same = same or [other for other in received if other.status == step.status]
     # A proxy may answer with another status than it got, once it has got a final one from everybody.

@@ -79,12 +79,13 @@ class Step:
         return self.status >= 200
 
 
-def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool) -> list[Step]:
+def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, keep_inner: bool) -> list[Step]:
     """Give the SIP and Diameter messages in order of time, without retransmissions.
 
     Args:
         keep_trying: keep 100 responses.
         keep_watchdogs: keep CER, DWR, DPR and their answers.
+        keep_inner: keep what a node sends to itself.
     """
     rows = _rows(messages)
     alias = _Aliases()
@@ -100,7 +101,7 @@ def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool) -> 
             continue
         step = _step(number, row, messages.raw[number], alias)
         identity = _identity(step)
-        if identity not in seen:
+        if identity not in seen and (keep_inner or step.src != step.dst):
             seen.add(identity)
             steps.append(step)
     return steps
