@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.cli import exits
-from labkit.errors import CaptureError
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
@@ -40,16 +41,19 @@ def target(*endings: str) -> Callable[[str], Path]:
 
 
 def read_file(path: Path) -> Messages:
-    """Return the decoded messages of a capture file.
+    """Return the decoded messages of a capture file; what is wrong with a readable one is said on stderr.
 
     Raises:
         CaptureError: there is no such file, or it is no capture.
     """
     from labkit.capture.table import read_capture
 
-    if not path.is_file():
-        raise CaptureError(f"There is no file {path}. Recordings of the lessons are in data/cassettes/.")
-    return read_capture(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        messages = read_capture(path)
+    if messages.warning:
+        print(f"lab: {messages.warning}", file=sys.stderr)
+    return messages
 
 
 def run(args: argparse.Namespace) -> int:

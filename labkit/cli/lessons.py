@@ -98,7 +98,7 @@ def execute(path: Path, env: Mapping[str, str]) -> Any:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -123,5 +123,5 @@ def store(notebook: Any, path: Path) -> None:
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-    text = nbformat.writes(notebook)
+    text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")

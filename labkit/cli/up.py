@@ -119,7 +119,8 @@ def _lessons(args: argparse.Namespace, lab_id: str, signals: StopSignals) -> Non
     server = JupyterLab(
         root=project_root(),
         notebook=FIRST_NOTEBOOK,
-        env={"LABKIT_LAB": lab_id} if lab_id else {},
+        # Not the lab's own id, which `./lab down` ends; but a sign by which `./lab wipe` finds an orphan.
+        env={"LABKIT_LAB": f"{lab_id or args.name}-jupyter", "LABKIT_HOME": str(home_folder())},
         port=args.port,
         log=home_folder() / "jupyter" / f"{args.name}.log",
     )
