@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.capture.fields import split_sip
-from labkit.view.story import Step
+from labkit.view.drawing import Arrow
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
@@ -35,21 +35,21 @@ _DIAMETER_COLUMNS = {
 }
 
 
-def hover_text(step: Step, messages: Messages, *, full: bool = True) -> str:
+def hover_text(arrow: Arrow, messages: Messages, *, full: bool = True) -> str:
     """Return the text for one arrow, in the little HTML that plotly understands.
 
     Args:
-        step: the arrow.
+        arrow: the arrow.
         messages: the capture that it comes from.
         full: with headers and AVPs; False gives the first two lines only, for very long ladders.
     """
-    number = "" if step.number is None else f"{step.number} · "
+    number = "" if arrow.number is None else f"{arrow.number} · "
     lines = [
-        f"<b>{number}{_safe(step.message)}</b>{' (sent again)' if step.again else ''}",
-        f"{_safe(step.source)} → {_safe(step.target)}, frame {step.frame}",
+        f"<b>{number}{_safe(arrow.message)}</b>{' (sent again)' if arrow.again else ''}",
+        f"{_safe(arrow.source)} → {_safe(arrow.target)}, frame {arrow.frame}",
     ]
     if full:
-        pairs = _sip_pairs(messages.raw[step.row]) if step.protocol == "sip" else _diameter_pairs(step, messages)
+        pairs = _sip_pairs(messages.raw[arrow.row]) if arrow.protocol == "sip" else _diameter_pairs(arrow, messages)
         lines += [f"<b>{name}</b> {_safe(value)}" for name, value in pairs]
     return "<br>".join(lines)
 
@@ -63,8 +63,8 @@ def _sip_pairs(raw: bytes) -> list[tuple[str, str]]:
     return pairs
 
 
-def _diameter_pairs(step: Step, messages: Messages) -> list[tuple[str, str]]:
-    cells = messages.table.loc[step.row, list(_DIAMETER_COLUMNS)]
+def _diameter_pairs(arrow: Arrow, messages: Messages) -> list[tuple[str, str]]:
+    cells = messages.table.loc[arrow.row, list(_DIAMETER_COLUMNS)]
     return [(_DIAMETER_COLUMNS[str(name)], str(value)) for name, value in cells.dropna().items()]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.errors import LessonError
-from labkit.view.story import Step, Story, tell
+from labkit.view.drawing import Arrow, Drawing, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,37 +48,37 @@ def text_ladder(
         ascii_only: use - and | for terminals that have no line-drawing characters.
         arrows: False gives one sentence a message instead, which a screen reader reads well.
         times: also show milliseconds since the first message, and silences (both differ from run to run).
-        show: 'story', or 'all' for every message; see `labkit.view.story.tell`.
+        show: 'story', or 'all' for every message; see `labkit.view.drawing.tell`.
         order: names of nodes from left to right, where the usual order does not fit.
     Raises:
         LessonError: the width is below 60.
     """
     if width < 60:
         raise LessonError(f"A ladder needs at least 60 columns, not {width}; arrows=False needs fewer.")
-    story = tell(messages, show=show, order=order)
-    if not story.steps:
+    drawing = tell(messages, show=show, order=order)
+    if not drawing.arrows:
         return TextLadder("(no SIP or Diameter message in this capture)")
     if not arrows:
-        return TextLadder("\n".join(_sentence(step) for step in story.steps))
-    return TextLadder("\n".join(_Sheet(story, width, not ascii_only, times).lines()))
+        return TextLadder("\n".join(_sentence(arrow) for arrow in drawing.arrows))
+    return TextLadder("\n".join(_Sheet(drawing, width, not ascii_only, times).lines()))
 
 
-def _sentence(step: Step) -> str:
-    number = "" if step.number is None else f"{step.number}. "
-    return f"{number}{step.sentence}{', sent again' if step.again else ''}"
+def _sentence(arrow: Arrow) -> str:
+    number = "" if arrow.number is None else f"{arrow.number}. "
+    return f"{number}{arrow.sentence}{', sent again' if arrow.again else ''}"
 
 
 class _Sheet:
     """Where everything stands, in characters from the left."""
 
-    def __init__(self, story: Story, width: int, drawn: bool, times: bool) -> None:
-        self._story, self._width, self._times = story, width, times
+    def __init__(self, drawing: Drawing, width: int, drawn: bool, times: bool) -> None:
+        self._drawing, self._width, self._times = drawing, width, times
         self._dash, self._bar = _LINES[drawn]
-        last = max((step.number or 0) for step in story.steps)
+        last = max((arrow.number or 0) for arrow in drawing.arrows)
         self._numbers = max(2, len(str(last)))
         self._clock = 9 if times else 0
         margin = self._numbers + 1 + self._clock
-        nodes = story.nodes
+        nodes = drawing.nodes
         room = (width - margin) * 3 // 5
         widest = max(len(name) for name in nodes)
         pitch = max(5, min(max(widest + 2, 9), room // max(len(nodes), 1)))
@@ -90,12 +90,12 @@ class _Sheet:
     def lines(self) -> list[str]:
         lines = [self._header()]
         before = 0.0
-        for step in self._story.steps:
-            silence = step.time_s - before
+        for arrow in self._drawing.arrows:
+            silence = arrow.time_s - before
             if self._times and silence >= GAP_S:
                 lines.append(self._silence(silence))
-            before = max(before, step.time_s)
-            lines.append(self._line(step))
+            before = max(before, arrow.time_s)
+            lines.append(self._line(arrow))
         return lines
 
     def _header(self) -> str:
@@ -113,12 +113,12 @@ class _Sheet:
             cells[column] = self._bar
         return cells
 
-    def _line(self, step: Step) -> str:
-        number = "" if step.number is None else str(step.number)
-        clock = f"{step.time_s * 1000:8.1f} " if self._times else ""
+    def _line(self, arrow: Arrow) -> str:
+        number = "" if arrow.number is None else str(arrow.number)
+        clock = f"{arrow.time_s * 1000:8.1f} " if self._times else ""
         cells = self._blank(f"{number:>{self._numbers}} {clock}")
-        start, end = self._column[step.source], self._column[step.target]
-        dash = "." if step.again else self._dash
+        start, end = self._column[arrow.source], self._column[arrow.target]
+        dash = "." if arrow.again else self._dash
         if start == end:
             cells[start + 1 : start + 3] = [dash, "<"]
         for column in range(min(start, end) + 1, max(start, end)):
@@ -127,7 +127,7 @@ class _Sheet:
             cells[end - 1] = ">"
         elif end < start:
             cells[end + 1] = "<"
-        label = ("✗ " if self._dash == "─" else "x ") * step.refused + step.label
+        label = ("✗ " if self._dash == "─" else "x ") * arrow.refused + arrow.label
         return _cut("".join(cells) + label, self._width)
 
     def _silence(self, silence_s: float) -> str:

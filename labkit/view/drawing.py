@@ -1,6 +1,6 @@
-"""What a ladder shows, before it is drawn: nodes from left to right, and steps from top to bottom.
+"""What a ladder shows, before it is drawn: nodes from left to right, and arrows from top to bottom.
 
-The picture, the text and the browser all start from the same `Story`, so they cannot disagree.
+The picture, the text and the browser all start from the same `Drawing`, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LessonError
+from labkit.wire.sip import REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ CHALLENGES = (401, 407)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Arrow:
     """One message as an arrow."""
 
     number: int | None
@@ -58,19 +59,36 @@ class Step:
         return f"{self.message}  {self.detail}" if self.detail else self.message
 
     @property
+    def short_message(self) -> tuple[str, str]:
+        """The message in two parts for a narrow place: 'UAA' and 'DIAMETER_SUCCESS', '403 Forbidden' and why.
+
+        What a server adds to a reason phrase after a dash is left out where nothing was refused.
+        """
+        if self.protocol == "diameter":
+            command, _, result = self.message.partition(" ")
+            return command, result
+        phrase, _, why = self.message.partition(" - ")
+        return phrase, why if self.refused else ""
+
+    @property
+    def short_label(self) -> str:
+        """`short_message` and the detail in one line."""
+        return "  ".join(part for part in (*self.short_message, self.detail) if part)
+
+    @property
     def sentence(self) -> str:
-        """The step without a picture: 'alice -> pcscf: REGISTER (call-1, CSeq 1)'."""
+        """The arrow without a picture: 'alice -> pcscf: REGISTER (call-1, CSeq 1)'."""
         extra = ", ".join(part for part in (self.call, self.detail) if part)
         return f"{self.source} -> {self.target}: {self.message}" + (f" ({extra})" if extra else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Drawing:
     """Everything that a ladder draws."""
 
     nodes: tuple[str, ...]
     """Lifelines from left to right."""
-    steps: tuple[Step, ...]
+    arrows: tuple[Arrow, ...]
     """Arrows from top to bottom."""
 
 
@@ -80,12 +98,12 @@ def tell(
     show: str = "story",
     retransmissions: bool = False,
     order: Sequence[str] = (),
-) -> Story:
+) -> Drawing:
     """Turn a capture into the story that a ladder draws.
 
     Args:
         messages: what `read_capture` returned.
-        show: 'story' for the canonical steps; 'all' for every SIP and Diameter message in the order of frames, also
+        show: 'story' for the canonical messages; 'all' for every SIP and Diameter message in the order of frames, also
             100 Trying, watchdogs and retransmissions.
         retransmissions: also show, in their place in time, what was sent again ('all' always does).
         order: names of nodes from left to right, where the usual order does not fit; others follow.
@@ -103,12 +121,12 @@ def tell(
         rows = drawer.drawable
     elif retransmissions:
         rows = _merge(rows, [row for row in drawer.drawable if row in drawer.again], drawer.times)
-    steps = drawer.steps(rows)
-    return Story(_left_to_right(steps, order), steps)
+    arrows = drawer.arrows(rows)
+    return Drawing(_left_to_right(arrows, order), arrows)
 
 
 def _merge(rows: list[int], late: list[int], times: list[float]) -> list[int]:
-    """Put each retransmission before the first step that came after it."""
+    """Put each retransmission before the first arrow that came after it."""
     merged = list(rows)
     for row in late:
         behind = (place for place, other in enumerate(merged) if times[other] > times[row])
@@ -122,7 +140,7 @@ class _Drawer:
     def __init__(self, messages: Messages, canonical: pd.DataFrame) -> None:
         self._raw = messages.raw
         self._columns = {name: messages.table[name].tolist() for name in _COLUMNS}
-        self._canonical = {
+        self._canonical: dict[int, dict[Any, Any]] = {
             int(values["row"]): {**values, "n": int(number)}
             for number, values in zip(canonical.index.tolist(), canonical.to_dict("records"), strict=True)
         }
@@ -133,23 +151,24 @@ class _Drawer:
         self.again = self._find_again()
         self._names = self._find_names()
         self._calls = self._find_calls()
+        self._cseqs = self._find_cseqs()
 
-    def _find_again(self) -> set[int]:
-        seen: set[tuple[object, ...]] = set()
-        again = set()
+    def _find_again(self) -> dict[int, int]:
+        """Row of a retransmission to the row of what it repeats."""
+        first: dict[tuple[object, ...], int] = {}
+        again = {}
         for row in self.drawable:
             key = (*(self._columns[name][row] for name in _SOCKETS), self._raw[row])
-            if key in seen and self._columns["transport"][row] == "udp":
-                again.add(row)
-            seen.add(key)
+            if first.setdefault(key, row) != row and self._columns["transport"][row] == "udp":
+                again[row] = first[key]
         return again
 
     def _find_names(self) -> dict[tuple[object, object], str]:
         """Name of each socket as the canonical story has it; of others the node's name or the address."""
         names: dict[tuple[object, object], str] = {}
-        for row, step in self._canonical.items():
-            names[self._socket("src", row)] = str(step["from"])
-            names[self._socket("dst", row)] = str(step["to"])
+        for row, arrow in self._canonical.items():
+            names[self._socket("src", row)] = str(arrow["from"])
+            names[self._socket("dst", row)] = str(arrow["to"])
         for row in self.drawable:
             for side in ("src", "dst"):
                 name = _text(self._columns[f"{side}_node"][row]) or _text(self._columns[side][row])
@@ -160,23 +179,38 @@ class _Drawer:
         return self._columns[side][row], self._columns[f"{side}_port"][row]
 
     def _find_calls(self) -> dict[str, str]:
-        calls = {_text(self._columns["call_id"][row]): _text(step.get("call")) for row, step in self._canonical.items()}
+        calls = {
+            _text(self._columns["call_id"][row]): _text(arrow.get("call")) for row, arrow in self._canonical.items()
+        }
         for row in self.drawable:
             call_id = _text(self._columns["call_id"][row])
             if call_id not in calls:
                 calls[call_id] = f"call-{sum(1 for call in calls.values() if call) + 1}"
         return calls
 
-    def steps(self, rows: Iterable[int]) -> tuple[Step, ...]:
+    def _find_cseqs(self) -> dict[tuple[object, ...], int]:
+        """CSeq numbers as the canonical story counts them, by Call-ID, From tag and true number."""
+        shown = {row: _number(step.get("cseq")) for row, step in self._canonical.items()}
+        return {self._asked(row): cseq for row, cseq in shown.items() if cseq is not None}
+
+    def _asked(self, row: int) -> tuple[object, ...]:
+        return tuple(self._columns[name][row] for name in ("call_id", "from_tag", "cseq"))
+
+    def _cseq(self, row: int) -> str:
+        cseq = self._cseqs.get(self._asked(row), _number(self._columns["cseq"][row]))
+        return "" if cseq is None else f"CSeq {cseq}"
+
+    def arrows(self, rows: Iterable[int]) -> tuple[Arrow, ...]:
         chosen = list(rows)
         start = min((self.times[row] for row in chosen), default=0.0)
         return tuple(self._step(row, start) for row in chosen)
 
-    def _step(self, row: int, start: float) -> Step:
+    def _step(self, row: int, start: float) -> Arrow:
         cells = {name: column[row] for name, column in self._columns.items()}
         canonical = self._canonical.get(row, {})
+        words = self._canonical.get(self.again.get(row, row), {})
         sip = cells["protocol"] == "sip"
-        return Step(
+        return Arrow(
             number=canonical.get("n"),
             row=row,
             frame=int(cells["frame"]),
@@ -184,8 +218,8 @@ class _Drawer:
             source=self._names[self._socket("src", row)],
             target=self._names[self._socket("dst", row)],
             protocol=str(cells["protocol"]),
-            message=_text(canonical.get("message")) or _message(cells),
-            detail=_sip_detail(cells, canonical) if sip else _diameter_detail(cells),
+            message=_text(words.get("message")) or _message(cells),
+            detail=self._cseq(row) if sip else _diameter_detail(cells),
             call=self._calls.get(_text(cells["call_id"]), "") if sip else "",
             again=row in self.again,
             refused=_refused(cells),
@@ -196,7 +230,7 @@ _SOCKETS = ("src", "src_port", "dst", "dst_port")
 # fmt: off
 _COLUMNS = (
     "frame", *_SOCKETS, "src_node", "dst_node", "transport", "protocol", "method", "status", "reason", "call_id",
-    "cseq", "cseq_method", "command", "request", "result_code", "experimental_result_code", "user_name",
+    "cseq", "from_tag", "command", "request", "result_code", "experimental_result_code", "user_name",
     "public_identity", "server_assignment_type", "user_authorization_type",
 )
 # fmt: on
@@ -206,7 +240,10 @@ def _message(cells: Mapping[str, Any]) -> str:
     """Name a message that the canonical story leaves out."""
     if cells["protocol"] == "sip":
         status = _number(cells["status"])
-        return _text(cells["method"]) if status is None else f"{status} {_text(cells['reason'])}".strip()
+        if status is None:
+            return _text(cells["method"])
+        reason = _text(cells["reason"])
+        return f"{status} {REASONS.get(status, reason) if status < 300 else reason}".strip()
     from labkit.wire.diameter import result_name
 
     command = _text(cells["command"])
@@ -217,11 +254,6 @@ def _message(cells: Mapping[str, Any]) -> str:
 def _result(cells: Mapping[str, Any]) -> tuple[int | None, bool]:
     experimental = _number(cells["experimental_result_code"])
     return (experimental, True) if experimental is not None else (_number(cells["result_code"]), False)
-
-
-def _sip_detail(cells: Mapping[str, Any], canonical: Mapping[str, Any]) -> str:
-    cseq = _number(canonical.get("cseq", cells["cseq"]))
-    return "" if cseq is None else f"CSeq {cseq}"
 
 
 def _diameter_detail(cells: Mapping[str, Any]) -> str:
@@ -260,12 +292,14 @@ def _refused(cells: Mapping[str, Any]) -> bool:
     return code is not None and code >= 3000
 
 
-def _left_to_right(steps: Sequence[Step], order: Sequence[str]) -> tuple[str, ...]:
+def _left_to_right(arrows: Sequence[Arrow], order: Sequence[str]) -> tuple[str, ...]:
     """Callers, the core along the path of a call, callees, then everything that has no name."""
-    present = list(dict.fromkeys(name for step in steps for name in (step.source, step.target)))
-    speaks_diameter = {name for step in steps if step.protocol == "diameter" for name in (step.source, step.target)}
+    present = list(dict.fromkeys(name for arrow in arrows for name in (arrow.source, arrow.target)))
+    speaks_diameter = {
+        name for arrow in arrows if arrow.protocol == "diameter" for name in (arrow.source, arrow.target)
+    }
     core = {name for name in present if name in PATH_ORDER or name in speaks_diameter}
-    callees = _callees(steps, core)
+    callees = _callees(arrows, core)
 
     def place(name: str) -> tuple[int, int, int]:
         if name in order:
@@ -279,15 +313,17 @@ def _left_to_right(steps: Sequence[Step], order: Sequence[str]) -> tuple[str, ..
     return tuple(sorted(present, key=place))
 
 
-def _callees(steps: Sequence[Step], core: set[str]) -> set[str]:
+def _callees(arrows: Sequence[Arrow], core: set[str]) -> set[str]:
     """Phones and servers whose first message of a call (not of a registration) was one that they received."""
     first: dict[str, bool] = {}
-    for step in steps:
-        if step.protocol != "sip" or step.message == "REGISTER" or step.message[:1].isdigit():
+    for arrow in arrows:
+        if arrow.protocol != "sip" or arrow.message == "REGISTER" or arrow.message[:1].isdigit():
             continue
-        first.setdefault(step.source, False)
-        first.setdefault(step.target, True)
-    heard_only = {step.target for step in steps} - {step.source for step in steps if not step.message[:1].isdigit()}
+        first.setdefault(arrow.source, False)
+        first.setdefault(arrow.target, True)
+    heard_only = {arrow.target for arrow in arrows} - {
+        arrow.source for arrow in arrows if not arrow.message[:1].isdigit()
+    }
     return ({name for name, received in first.items() if received} | heard_only) - core
 
 
