@@ -6,6 +6,7 @@ A *record* is all that must survive the process that started a lab: it is writte
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -185,6 +186,17 @@ def default_home() -> Path:
     return Path(base).expanduser() / "labkit"
 
 
+def owner_label() -> str:
+    """Whose labs are whose, for things outside the home folder: the user's number, with a home of its own also that.
+
+    So `./lab wipe` with LABKIT_HOME set (a test run, a second checkout) leaves the user's other labs alone.
+    """
+    uid = str(os.getuid() if hasattr(os, "getuid") else 0)
+    if not os.environ.get("LABKIT_HOME"):
+        return uid
+    return f"{uid}-{hashlib.sha256(str(home_folder().resolve()).encode()).hexdigest()[:8]}"
+
+
 def labs_folder() -> Path:
     """Where the records of labs are."""
     return home_folder() / "labs"
@@ -280,4 +292,5 @@ __all__ = [
     "labs_folder",
     "make_engine",
     "on_linux",
+    "owner_label",
 ]

@@ -102,7 +102,7 @@ class OptionsProbe:
             f"To: <{self._uri}>",
             f"Call-ID: ready-{token}",
             "CSeq: 1 OPTIONS",
-            "Max-Forwards: 0",
+            "Max-Forwards: 1",
             "User-Agent: labkit-ready",
             "Content-Length: 0",
         )
