@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from labkit.cli import exits
+from labkit.cli.parts import BROWSERS
 from labkit.errors import LabkitError
 from labkit.paths import project_root
 
@@ -237,9 +238,7 @@ def tshark() -> Iterator[Finding]:
 
 def chromium() -> Iterator[Finding]:
     """The browser of the tests."""
-    yield _tool(
-        "Chromium", ("chromium", "chromium-browser", "google-chrome"), "browser tests", "apt-get install chromium"
-    )
+    yield _tool("Chromium", BROWSERS, "browser tests", "apt-get install chromium")
 
 
 def _tool(subject: str, names: tuple[str, ...], use: str, cure: str) -> Finding:
