@@ -11,16 +11,15 @@ from labkit.cli.parts import missing_reason, required
 
 NEEDS = ("docker", "local", "tshark", "browser")
 """Markers that name something a machine may lack."""
-_KEPT = ("LABKIT_REQUIRE", "LABKIT_BASE_IMAGE", "LABKIT_APT_PROXY", "LABKIT_CA_BUNDLE", "LABKIT_FUZZ_SECONDS")
-"""Settings that describe the machine or this run of the tests, not the person's own lab."""
+_THE_PERSONS = ("ENGINE", "NAME", "RECORD", "CASSETTES", "ROOT", "LAB", "NODE", "NO_VENV", "VENV", "PYTHON")
+"""LABKIT_ variables that are about somebody's own lab or lesson; others describe the machine or this run."""
 _reasons: dict[str, str | None] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the person's lab settings out of the environment before any test module is read."""
-    for name in [name for name in os.environ if name.startswith("LABKIT_") and name not in _KEPT]:
-        if name not in ("LABKIT_HOME", "LABKIT_KAMAILIO_BIN"):
-            del os.environ[name]
+    for name in _THE_PERSONS:
+        os.environ.pop(f"LABKIT_{name}", None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from labkit.errors import StackError
 
+_SETTINGS = Path(__file__).with_name("jupyterlab")
+"""Settings of JupyterLab that differ from its defaults; a person's own settings win."""
 _START_S = 60.0
 """JupyterLab takes 2 s; a cold disk and two busy cores take longer."""
 _STOP_S = 8.0
@@ -90,9 +92,8 @@ def _command(root: Path, notebook: str, port: int) -> list[str]:
         "--ServerApp.port_retries=100",
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
-        "--LabApp.news_url=None",  # a lesson is no place for a question about newsletters
+        f"--LabApp.app_settings_dir={_SETTINGS}",  # no question about newsletters in front of a lesson
         "--LabApp.extension_manager=readonly",  # what a lesson needs is in the environment already
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
