@@ -115,10 +115,9 @@ def door() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ([{"origin_host": "a.test", "state": "open"}], True),
-        ([{"origin_host": "b.test"}], False),
-        (["a.test"], True),
-        ({"peers": [{"origin_host": "a.test"}]}, True),
+        ([{"host": "a.test", "state": "open"}], True),
+        ([{"host": "a.test", "state": "waiting"}], False),
+        ([{"host": "b.test", "state": "open"}], False),
         ([], False),
         ({}, False),
         ("a.test", False),

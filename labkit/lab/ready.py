@@ -136,9 +136,8 @@ def open_peers(address: str, port: int, token: str) -> set[str]:
     try:
         connection.request("GET", "/peers", headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
-        found = json.loads(answer.read()) if answer.status == 200 else []
-        peers = found["peers"] if isinstance(found, dict) else found
-        return {str(p["origin_host"]) if isinstance(p, dict) else str(p) for p in peers}
+        peers = json.loads(answer.read()) if answer.status == 200 else []
+        return {str(peer["host"]) for peer in peers if peer["state"] == "open"}
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return set()
     finally:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.capture.cassette import Cassette
+    from labkit.clients.hss import SubscriberState
     from labkit.lab.lab import RunningLab
 
 OWN_SPAN = "lesson"
@@ -281,15 +282,21 @@ def _cassette(lesson: str) -> Cassette:
 
 
 def _fresh_start(running: RunningLab) -> None:
-    """Bring the core to where a lesson starts: nobody registered.
+    """Bring the core to where a lesson starts: nobody registered, nothing changed.
 
     The S-CSCF keeps a record for some seconds after a de-registration, so where the HSS says that anybody was ever
-    served since the last fresh start, the S-CSCF is started anew (under a second) and the HSS forgets.
+    served since the last fresh start, the S-CSCF is started anew (about a second) and the HSS forgets.
     """
-    if running.hss.pristine():
+    if all(_untouched(subscriber) for subscriber in running.hss.subscribers()):
         return
     running.hss.reset()
     running.restart_node("scscf")
+
+
+def _untouched(subscriber: SubscriberState) -> bool:
+    """Whether the HSS was never asked for a challenge for this subscriber."""
+    served = subscriber.pending or subscriber.scscf_name or subscriber.state != "not_registered"
+    return not served and subscriber.sqn == int(subscriber.provisioned.get("sqn", "0"), 16)
 
 
 async def _switch_off(phones: list[Phone]) -> None:
