@@ -46,6 +46,10 @@ class Timers:
     """Longest pause between retransmissions of requests other than INVITE, and of responses to INVITE."""
     t4_s: float = 5.0
     """Longest time a message stays in the network."""
+    glare_own_s: tuple[float, float] = (2.1, 4.0)
+    """After 491, the side that made the Call-ID tries again after a random time between these (section 14.1)."""
+    glare_other_s: tuple[float, float] = (0.0, 2.0)
+    """After 491, the other side tries again after a random time between these."""
 
     @property
     def give_up_s(self) -> float:
@@ -189,6 +193,7 @@ class ServerTransaction:
         "key",
         "link",
         "merge_key",
+        "on_cancel",
         "reply_to",
         "request",
         "said",
@@ -209,6 +214,8 @@ class ServerTransaction:
         self.link = link
         self.to_tag = secrets.token_hex(4)
         """The tag in To of every answer, where the request has none (RFC 3261 section 8.2.6.2)."""
+        self.on_cancel: Callable[[], None] | None = None
+        """What to do when the request is cancelled; None once it has been answered, or when it cannot be."""
         self.status = 0
         """The last status that was answered, 0 before the first one."""
         self.said = b""
@@ -250,6 +257,10 @@ class ServerTransaction:
         """The request came again: say the same again. Repeating a 2xx to an INVITE is the call's own work."""
         if self.said and not (self.request.method == "INVITE" and 200 <= self.status < 300):
             self._layer.transport.send(self.said, self.reply_to, self.link)
+
+    def repeat_success(self) -> None:
+        """Say a 2xx to an INVITE once more; the call does this until the ACK comes."""
+        self._layer.transport.send(self.said, self.reply_to, self.link)
 
     def acknowledged(self) -> None:
         """The ACK to a refusal has come: stop repeating it."""
@@ -308,7 +319,6 @@ class Transactions:
         timers: Timers,
         on_request: Callable[[ServerTransaction], None],
         on_ack: Callable[[SipMessage], None],
-        on_cancel: Callable[[ServerTransaction], None],
     ) -> None:
         self.loop = loop
         self.transport = transport
@@ -320,7 +330,6 @@ class Transactions:
         self._merged: dict[Any, ServerKey] = {}
         self._on_request = on_request
         self._on_ack = on_ack
-        self._on_cancel = on_cancel
         self._lingering: deque[tuple[float, dict[Any, Any], Any, ServerKey]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -391,8 +400,8 @@ class Transactions:
             if invite is not None:
                 transaction.to_tag = invite.to_tag
             transaction.respond(481 if invite is None else 200)
-            if invite is not None:
-                self._on_cancel(invite)
+            if invite is not None and invite.on_cancel is not None and invite.status < 200:
+                invite.on_cancel()
             return
         if request.to_tag is None:
             merge_key = (request.call_id, request.cseq, request.cseq_method, request.from_tag)
