@@ -4,13 +4,14 @@
         hss.subscriber("alice").state            # "registered"
         hss.deregister("alice").result           # "DIAMETER_SUCCESS", the S-CSCF's answer to RTR
 
-Results are frozen dataclasses of plain values, so `dataclasses.asdict` makes JSON of them.
+Results are frozen dataclasses of plain values, so `dataclasses.asdict` makes JSON of them. What differs from run to
+run (counters, times, ports) is left out of their repr, so that a printed result is the same everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -40,11 +41,11 @@ class SubscriberState:
     """SIP URI of the S-CSCF; empty when none is stored."""
     scscf_host: str
     """Its Diameter name, where RTR and PPR go."""
-    sqn: int
+    sqn: int = field(repr=False)
     """Last SQN given out."""
-    provisioned: Mapping[str, Any]
+    provisioned: Mapping[str, Any] = field(repr=False)
     """Keys as in data/subscribers.toml."""
-    profile: str
+    profile: str = field(repr=False)
     """User-Data as XML, the way the S-CSCF gets it."""
 
 
@@ -64,7 +65,7 @@ class RequestOutcome:
     """True: it stood in Experimental-Result."""
     result: str
     """Its name, else what happened instead: "no answer", "not connected"."""
-    waited_ms: float
+    waited_ms: float = field(repr=False)
     """Time until then."""
 
 
@@ -76,13 +77,13 @@ class DiameterPeer:
     """Origin-Host."""
     realm: str
     """Origin-Realm."""
-    address: str
+    address: str = field(repr=False)
     """Address it comes from."""
-    port: int
+    port: int = field(repr=False)
     """Port it comes from."""
     state: str
     """"open" once capabilities were exchanged."""
-    requests: int
+    requests: int = field(repr=False)
     """Requests it has sent so far."""
 
 
