@@ -20,6 +20,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -205,15 +206,17 @@ def open_autn(milenage: Milenage, rand: bytes, autn: bytes) -> tuple[int, bytes]
     Spec:
         TS 33.102 section 6.3.3
     """
+    return _open_autn(milenage, rand, autn)[0], autn[6:8]
+
+
+def _open_autn(milenage: Milenage, rand: bytes, autn: bytes) -> tuple[int, bytes, bytes, bytes]:
+    """Check AUTN and return SQN, RES, CK and IK: the SIM computes all of them from one RAND anyway."""
     _need(autn, 16, "AUTN")
-    ak = milenage.f2345(rand)[3]
+    res, ck, ik, ak = milenage.f2345(rand)
     sqn = int.from_bytes(autn[:6], "big") ^ int.from_bytes(ak, "big")
-    amf = autn[6:8]
-    if not hmac.compare_digest(milenage.f1(rand, sqn, amf), autn[8:]):
-        raise AkaError(
-            "the MAC in AUTN is wrong: K or OPc differ", field="AUTN", spec="TS 33.102 section 6.3.3"
-        )
-    return sqn, amf
+    if not hmac.compare_digest(milenage.f1(rand, sqn, autn[6:8]), autn[8:]):
+        raise AkaError("the MAC in AUTN is wrong: K or OPc differ", field="AUTN", spec="TS 33.102 section 6.3.3")
+    return sqn, res, ck, ik
 
 
 def answer_challenge(milenage: Milenage, rand: bytes, autn: bytes, sqn_ms: int) -> UsimAnswer:
@@ -228,10 +231,9 @@ def answer_challenge(milenage: Milenage, rand: bytes, autn: bytes, sqn_ms: int) 
     Spec:
         TS 33.102 section 6.3.3 and annex C.2
     """
-    sqn, _ = open_autn(milenage, rand, autn)
+    sqn, res, ck, ik = _open_autn(milenage, rand, autn)
     if not sqn_ms < sqn <= sqn_ms + SQN_DELTA:
         return UsimAnswer(b"", b"", b"", sqn, build_auts(milenage, rand, sqn_ms))
-    res, ck, ik, _ = milenage.f2345(rand)
     return UsimAnswer(res, ck, ik, sqn, b"")
 
 
@@ -356,9 +358,7 @@ def digest_response(
     if qop == "auth-int":
         a2 += f":{_hash_hex(algorithm, body)}"
     elif qop not in ("", "auth"):
-        raise AkaError(
-            f"qop {qop!r} is not known; use auth or auth-int", field="qop", spec="RFC 7616 section 3.4"
-        )
+        raise AkaError(f"qop {qop!r} is not known; use auth or auth-int", field="qop", spec="RFC 7616 section 3.4")
     ha2 = _hash_hex(algorithm, a2.encode())
     middle = f"{nonce}:{nc}:{cnonce}:{qop}" if qop else nonce
     return _hash_hex(algorithm, f"{secret}:{middle}:{ha2}".encode())
@@ -434,11 +434,26 @@ def _split_commas(text: str) -> list[tuple[int, str]]:
             start = at + 1
         at += 1
     if quoted:
-        raise AkaError(
-            "a quoted value does not end", offset=start, field="params", spec="RFC 3261 section 25.1"
-        )
+        raise AkaError("a quoted value does not end", offset=start, field="params", spec="RFC 3261 section 25.1")
     pieces.append((start, text[start:]))
     return pieces
+
+
+_PLAIN_PARAM = re.compile(r'\s*([A-Za-z0-9_-]+)=("[^"\\]*"|[^\s",]*)\s*(?:,|$)')
+"""A parameter without escapes, as nearly all are."""
+
+
+def _plain_params(text: str) -> tuple[tuple[str, str], ...]:
+    """Read parameters that are all plain, in one go; empty when one is not, so that the slower way has its say."""
+    params: list[tuple[str, str]] = []
+    at = 0
+    while at < len(text):
+        match = _PLAIN_PARAM.match(text, at)
+        if match is None:
+            return ()
+        params.append((match[1], match[2]))
+        at = match.end()
+    return tuple(params)
 
 
 def parse_auth(text: str) -> AuthParams:
@@ -456,10 +471,10 @@ def parse_auth(text: str) -> AuthParams:
     """
     stripped = text.strip()
     scheme, _, rest = stripped.partition(" ")
+    if scheme.isalpha() and (plain := _plain_params(rest)):
+        return AuthParams(scheme, plain)
     if not scheme or "=" in scheme or "," in scheme:
-        raise AkaError(
-            "no scheme before the parameters", offset=0, field="scheme", spec="RFC 3261 section 25.1"
-        )
+        raise AkaError("no scheme before the parameters", offset=0, field="scheme", spec="RFC 3261 section 25.1")
     shift = len(scheme) + 1
     params: list[tuple[str, str]] = []
     for offset, piece in _split_commas(rest):
