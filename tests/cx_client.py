@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import io
 import itertools
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from labkit.peers.hss.server import HssOptions, HssServer
+from labkit.peers.hss.subscribers import load_subscribers
 from labkit.wire import cx
 from labkit.wire.diameter import Message, parse_message
 
 REALM = "ims.mnc001.mcc001.3gppnetwork.org"
 SCSCF = f"sip:scscf.{REALM}:6060"
+HSS = f"hss.{REALM}"
+SUBSCRIBERS = load_subscribers()
+USERS = {subscriber.name: subscriber for subscriber in SUBSCRIBERS}
 
 
 class CxClient:
@@ -115,3 +124,26 @@ def outcome(message: Message) -> tuple[int, bool]:
         return plain.value, False
     assert group.find("Vendor-Id").value == 10415
     return group.find("Experimental-Result-Code").value, True
+
+
+@contextlib.asynccontextmanager
+async def running_hss(**options: Any) -> AsyncIterator[HssServer]:
+    """Run an HSS on free ports inside this event loop."""
+    log = io.StringIO()
+    fields = {"diameter_port": 0, "admin_port": 0} | options
+    server = HssServer(HssOptions("127.0.0.1", realm=REALM, origin_host=HSS, **fields), SUBSCRIBERS, log)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def in_loop(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Run an async test in a loop of its own, for at most 20 s."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
+
+    return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import random
-import shutil
 import subprocess
 
 import pytest
@@ -301,7 +300,6 @@ def test_names():
 
 
 @pytest.mark.tshark
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("name", recordings())
 def test_tshark_sees_the_same(name):
     """tshark reads the same headers, the same AVPs at every depth, and the same values of the fields in use."""
