@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture.fields import uri_user, via_branches
+from labkit.capture.table import plain_rows
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
@@ -87,7 +88,7 @@ def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, kee
         keep_watchdogs: keep CER, DWR, DPR and their answers.
         keep_inner: keep what a node sends to itself.
     """
-    rows = _rows(messages)
+    rows = plain_rows(messages.table)
     alias = _Aliases()
     for row, raw in zip(rows, messages.raw, strict=True):
         alias.learn(_same_person(row, raw))
@@ -105,16 +106,6 @@ def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, kee
             seen.add(identity)
             steps.append(step)
     return steps
-
-
-def _rows(messages: Messages) -> list[dict[str, Any]]:
-    """The table as plain Python values: None where it says <NA>."""
-    table = messages.table
-    columns: dict[str, list[Any]] = {}
-    for name in table.columns:
-        values = table[name].astype("int64") if name == "time" else table[name].astype(object)
-        columns[name] = list(values.where(table[name].notna(), None)) if name != "time" else list(values)
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _step(number: int, row: dict[str, Any], raw: bytes, alias: _Aliases) -> Step:
