@@ -52,7 +52,17 @@ class CxClient:
         self.task.cancel()
         self.writer.close()
 
+    async def hush(self) -> None:
+        """Stop reading in the background."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
     async def _read(self) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         while True:
             message = parse_message(await self.read_raw())
             if message.request:
@@ -128,7 +138,9 @@ def outcome(message: Message) -> tuple[int, bool]:
 
 @contextlib.asynccontextmanager
 async def running_hss(**options: Any) -> AsyncIterator[HssServer]:
-    """Run an HSS on free ports inside this event loop."""
+    """Run an HSS on free ports inside this event loop; an exception that escapes anywhere fails the test."""
+    escaped: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     log = io.StringIO()
     fields = {"diameter_port": 0, "admin_port": 0} | options
     server = HssServer(HssOptions("127.0.0.1", realm=REALM, origin_host=HSS, **fields), SUBSCRIBERS, log)
@@ -137,6 +149,7 @@ async def running_hss(**options: Any) -> AsyncIterator[HssServer]:
         yield server
     finally:
         await server.stop()
+    assert not escaped, escaped
 
 
 def in_loop(test: Callable[..., Any]) -> Callable[..., Any]:

@@ -173,11 +173,11 @@ class Application:
             return
 
     def _note_pending(self, user: User, found: dict[int, bytes]) -> None:
-        name = found[SERVER_NAME]
-        if user.scscf.name != name:
+        if user.scscf.name != found[SERVER_NAME]:
+            asking = _asking(found)
             if not user.pending:
                 user.previous = user.scscf
-            user.assign(Scscf(name, found[ORIGIN_HOST], found[ORIGIN_REALM]))
+            user.assign(asking)
             user.pending = True
         elif user.state != REGISTERED:
             user.pending = True
@@ -233,12 +233,12 @@ class Application:
         return cx.SUCCESS
 
     def _serve(self, user: User, state: str, found: dict[int, bytes]) -> Result:
-        name = found[SERVER_NAME]
-        if user.scscf.name and user.scscf.name != name:
+        asking = _asking(found)
+        if user.scscf.name and user.scscf.name != asking.name:
             return cx.IDENTITY_ALREADY_REGISTERED
-        if user.previous.host and user.previous.host != found[ORIGIN_HOST]:
+        if user.previous.host and user.previous.host != asking.host:
             self.replaced.append(Replaced(user, user.previous))
-        user.assign(Scscf(name, found[ORIGIN_HOST], found[ORIGIN_REALM]))
+        user.assign(asking)
         user.state, user.pending, user.previous = state, False, NOBODY
         self.store.touch(user)
         return cx.SUCCESS
@@ -332,6 +332,13 @@ def _aka_template() -> tuple[bytes, bytes, bytes, bytes]:
 
 
 _AKA_0, _AKA_1, _AKA_2, _AKA_3 = _aka_template()
+
+
+def _asking(found: dict[int, bytes]) -> Scscf:
+    """Name the S-CSCF that sends a request."""
+    for key in (SERVER_NAME, ORIGIN_HOST, ORIGIN_REALM):
+        _check_text(key, found[key])
+    return Scscf(found[SERVER_NAME], found[ORIGIN_HOST], found[ORIGIN_REALM])
 
 
 def _check_text(key: int, payload: bytes) -> None:
