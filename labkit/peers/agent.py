@@ -66,6 +66,9 @@ class Agent:
         self._transport: Transport = make_transport(transport, self._deliver, self._failed)
         self._serve = serve
         self._media_port = 39998
+        self._branch_stem = MAGIC_COOKIE + secrets.token_hex(6)
+        self._branches = 0
+        self._via = ""
         self._transactions: Transactions | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -74,6 +77,7 @@ class Agent:
         """Take the port and begin to listen."""
         if self._transactions is None:
             self.port = await self._transport.open(self.address, self.port)
+            self._via = f"Via: SIP/2.0/{self._transport.name} {self.hostport};branch="
             loop = asyncio.get_running_loop()
             self._transactions = Transactions(loop, self._transport, self.timers, self._on_request, self._on_ack)
 
@@ -113,6 +117,11 @@ class Agent:
     def transport_name(self) -> str:
         """ "UDP" or "TCP"."""
         return self._transport.name
+
+    def new_branch(self) -> str:
+        """A branch that no other transaction of any phone has."""
+        self._branches += 1
+        return f"{self._branch_stem}{self._branches:x}"
 
     def next_media_port(self) -> int:
         """A port to name in the SDP of a call without real sound; nothing listens there."""
@@ -154,7 +163,7 @@ class Agent:
         """Write a request (RFC 3261 section 8.1.1); `headers` are whole header lines."""
         lines = [
             f"{method} {uri} SIP/2.0",
-            f"Via: SIP/2.0/{self._transport.name} {self.hostport};branch={branch};rport",
+            f"{self._via}{branch};rport",
             "Max-Forwards: 70",
             f"From: {from_}",
             f"To: {to}",
@@ -288,11 +297,6 @@ def answer_options(transaction: ServerTransaction) -> None:
     transaction.respond(
         200, ("Allow", ALLOW), ("Accept", "application/sdp, text/plain"), ("Supported", ", ".join(SUPPORTED))
     )
-
-
-def new_branch() -> str:
-    """A branch that no other transaction has."""
-    return MAGIC_COOKIE + secrets.token_hex(8)
 
 
 def is_address(host: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labkit.errors import AkaError
-from labkit.wire.aka import AuthParams, Milenage, answer_challenge, digest_response, parse_auth, split_nonce
+from labkit.wire.aka import Milenage, answer_challenge, digest_response, parse_auth, split_nonce
 
 
 class Subscription(Protocol):
@@ -47,6 +47,49 @@ class Reply:
     """For a refusal: what was wrong with the challenge."""
 
 
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What counts of a WWW-Authenticate (RFC 7616 section 3.3)."""
+
+    realm: str
+    """Whose passwords are asked for."""
+    nonce: str
+    """What is to be hashed; for AKA it holds RAND and AUTN."""
+    algorithm: str
+    """As written, empty when it was not."""
+    qop: str
+    """"auth" when that was offered, else empty."""
+    opaque: str | None
+    """To be sent back as it came."""
+
+
+def read_challenge(text: str) -> Challenge:
+    """Read the value of WWW-Authenticate or Proxy-Authenticate.
+
+    Raises:
+        AkaError: it is no digest challenge.
+    """
+    params = parse_auth(text)
+    values = {name.lower(): value for name, value in reversed(params.params)}
+    if params.scheme.lower() != "digest" or "nonce" not in values:
+        raise AkaError(f"No digest challenge: {text[:60]!r}", field="WWW-Authenticate", spec="RFC 7616")
+    offered = _bare(values.get("qop", "")).lower()
+    qop = "auth" if "auth" in [one.strip() for one in offered.split(",")] else ""
+    opaque = values.get("opaque")
+    return Challenge(
+        realm=_bare(values.get("realm", "")),
+        nonce=_bare(values["nonce"]),
+        algorithm=_bare(values.get("algorithm", "")),
+        qop=qop,
+        opaque=None if opaque is None else _bare(opaque),
+    )
+
+
+def _bare(value: str) -> str:
+    """A value without its quotes; escapes stay, for it is sent back and hashed as it came (RFC 7616 section 3.4)."""
+    return value[1:-1] if value[:1] == '"' and len(value) > 1 else value
+
+
 class Credentials:
     """The secret of one phone and the memory that goes with it: SQN_MS, the last nonce and its count."""
 
@@ -57,7 +100,7 @@ class Credentials:
         """Highest SQN that this SIM has accepted; challenges must be above it (TS 33.102 annex C)."""
         self._password = subscription.password
         self._milenage = Milenage(subscription.k, subscription.opc) if subscription.k else None
-        self._challenge: AuthParams | None = None
+        self._challenge: Challenge | None = None
         self._secret: str | bytes = b""
         self._count = 0
 
@@ -81,27 +124,24 @@ class Credentials:
         Raises:
             AkaError: the challenge is not readable, or asks for what this phone does not have.
         """
-        params = parse_auth(challenge)
-        nonce = params.get("nonce")
-        if params.scheme.lower() != "digest" or nonce is None:
-            raise AkaError(f"No digest challenge: {challenge[:60]!r}", field="WWW-Authenticate", spec="RFC 7616")
-        if (params.get("algorithm") or "MD5").upper().startswith("AKAV1"):
-            return self._reply_with_sim(params, nonce, method, uri)
+        params = read_challenge(challenge)
+        if params.algorithm.upper().startswith("AKAV1"):
+            return self._reply_with_sim(params, method, uri)
         if not self._password:
             raise AkaError("The network asks for a password, and this phone has a SIM", field="algorithm")
         self._remember(params, self._password)
         return Reply(self._respond(params, self._password, method, uri), "answer")
 
-    def _reply_with_sim(self, params: AuthParams, nonce: str, method: str, uri: str) -> Reply:
+    def _reply_with_sim(self, params: Challenge, method: str, uri: str) -> Reply:
         if self._milenage is None:
             raise AkaError("The network asks for a SIM (AKA), and this phone has a password", field="algorithm")
         try:
-            rand, autn = split_nonce(nonce)
+            rand, autn = split_nonce(params.nonce)
             answer = answer_challenge(self._milenage, rand, autn, self.sqn_ms)
         except AkaError as error:
             # no digest answer and no AUTS tell the network that the SIM did not believe it (TS 24.229 5.1.1.5.3)
             self.forget()
-            return Reply(f'{self._lead(params, uri)}, nonce="{nonce}", response=""', "refusal", str(error))
+            return Reply(f'{self._lead(params, uri)}, nonce="{params.nonce}", response=""', "refusal", str(error))
         if answer.auts:
             self.forget()
             auts = base64.b64encode(answer.auts).decode()
@@ -116,39 +156,30 @@ class Credentials:
         """Forget the last challenge, as after a restart of the phone."""
         self._challenge, self._secret, self._count = None, b"", 0
 
-    def _remember(self, params: AuthParams, secret: str | bytes) -> None:
+    def _remember(self, params: Challenge, secret: str | bytes) -> None:
         self._challenge, self._secret, self._count = params, secret, 0
 
-    def _lead(self, params: AuthParams, uri: str) -> str:
-        realm = params.get("realm")
-        return f'Digest username="{self.username}", realm="{self.realm if realm is None else realm}", uri="{uri}"'
+    def _lead(self, params: Challenge, uri: str) -> str:
+        return f'Digest username="{self.username}", realm="{params.realm}", uri="{uri}"'
 
-    def _respond(self, params: AuthParams, secret: str | bytes, method: str, uri: str) -> str:
+    def _respond(self, params: Challenge, secret: str | bytes, method: str, uri: str) -> str:
         self._count += 1
-        nonce, realm = params.get("nonce") or "", params.get("realm") or ""
-        written = params.get("algorithm")
-        algorithm = written or "MD5"
-        offered = [one.strip() for one in (params.get("qop") or "").lower().split(",")]
-        qop = "auth" if "auth" in offered else ""
         count, cnonce = f"{self._count:08x}", secrets.token_hex(8)
         response = digest_response(
             username=self.username,
-            realm=realm,
+            realm=params.realm,
             password=secret,
             method=method,
             uri=uri,
-            nonce=nonce,
-            qop=qop,
+            nonce=params.nonce,
+            qop=params.qop,
             nc=count,
             cnonce=cnonce,
-            algorithm=algorithm,
+            algorithm=params.algorithm or "MD5",
         )
-        text = (
-            f'Digest username="{self.username}", realm="{realm}", uri="{uri}", nonce="{nonce}", response="{response}"'
-        )
-        if written:
-            text += f", algorithm={written}"
-        opaque = params.get("opaque")
-        if opaque is not None:
-            text += f', opaque="{opaque}"'
-        return f'{text}, qop={qop}, nc={count}, cnonce="{cnonce}"' if qop else text
+        text = f'{self._lead(params, uri)}, nonce="{params.nonce}", response="{response}"'
+        if params.algorithm:
+            text += f", algorithm={params.algorithm}"
+        if params.opaque is not None:
+            text += f', opaque="{params.opaque}"'
+        return f'{text}, qop={params.qop}, nc={count}, cnonce="{cnonce}"' if params.qop else text

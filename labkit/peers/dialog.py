@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from labkit.errors import AkaError, CallFailed, SdpError
-from labkit.peers.agent import Agent, answer_options, new_branch
+from labkit.peers.agent import Agent, answer_options
 from labkit.peers.dialog_state import Dialog, callee_dialog, caller_dialog
 from labkit.peers.failure import refused
 from labkit.peers.media import AudioStream, MediaReport
@@ -256,7 +256,7 @@ class Call:
         self._send_invite(1)
 
     def _send_invite(self, cseq: int, *extra: str) -> None:
-        branch = new_branch()
+        branch = self._agent.new_branch()
         raw = self._agent.compose(
             "INVITE",
             self.remote,
@@ -335,7 +335,7 @@ class Call:
         """Send the ACK to a 2xx and keep it, for the 2xx may come again (RFC 3261 section 13.2.2.4)."""
         assert self._dialog is not None
         uri, routes = self._dialog.request_line
-        raw, where = self._write("ACK", uri, routes, self._dialog, cseq, new_branch())
+        raw, where = self._write("ACK", uri, routes, self._dialog, cseq, self._agent.new_branch())
         self._acks[cseq] = raw, where
         while len(self._acks) > _SAVED_ACKS:
             self._acks.pop(next(iter(self._acks)))
@@ -352,9 +352,9 @@ class Call:
             return
         other = caller_dialog(self.invite, response)
         uri, routes = other.request_line
-        ack, where = self._write("ACK", uri, routes, other, other.local_cseq, new_branch())
+        ack, where = self._write("ACK", uri, routes, other, other.local_cseq, self._agent.new_branch())
         self._agent.send(ack, where)
-        branch = new_branch()
+        branch = self._agent.new_branch()
         bye, where = self._write("BYE", uri, routes, other, other.local_cseq + 1, branch)
         self._agent.transactions.send(bye, branch, "BYE", where)
 
@@ -561,7 +561,7 @@ class Call:
         assert self._dialog is not None
         self._dialog = self._dialog.next_request()
         uri, routes = self._dialog.request_line
-        branch = new_branch()
+        branch = self._agent.new_branch()
         contact = (self._contact,) if method == "INVITE" else ()
         raw, where = self._write(method, uri, routes, self._dialog, self._dialog.local_cseq, branch, contact, body)
         return parse_message(raw), raw, branch, where

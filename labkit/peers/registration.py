@@ -6,13 +6,13 @@ import secrets
 from dataclasses import dataclass
 
 from labkit.errors import AkaError, SipError
-from labkit.peers.agent import Agent, new_branch
+from labkit.peers.agent import Agent
 from labkit.peers.credentials import Credentials, Reply
 from labkit.peers.failure import refused
 from labkit.wire.sip import SipMessage, parse_address, parse_message
 
 MAX_ROUNDS = 5
-"""REGISTERs in one registration: the first one, a resynchronisation, the answer, and a little more; then it is a loop."""
+"""REGISTERs in one registration: the first, a resynchronisation, the answer, and a little more; then it is a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Registration:
         self._uri = f"sip:{credentials.realm}"
         self._call_id = secrets.token_hex(10)
         self._cseq = 0
-        self.granted = Registered()
-        """What the last 200 gave; empty when not registered."""
+        self._accepted: tuple[SipMessage, int] | None = None
+        self._granted: Registered | None = None
 
     async def register(self, expires_s: int) -> SipMessage:
         """Register for so many seconds (0 takes the registration back), and return the final response.
@@ -91,7 +91,7 @@ class Registration:
 
     def _write(self, tag: str, expires_s: int, headers: dict[str, str]) -> tuple[bytes, str]:
         self._cseq += 1
-        branch = new_branch()
+        branch = self._agent.new_branch()
         raw = self._agent.compose(
             "REGISTER",
             self._uri,
@@ -109,17 +109,31 @@ class Registration:
         )
         return raw, branch
 
+    @property
+    def active(self) -> bool:
+        """Whether the last REGISTER was accepted and did not take the registration back."""
+        return self._accepted is not None
+
+    @property
+    def granted(self) -> Registered:
+        """What the last 200 gave; empty when not registered."""
+        if self._accepted is None:
+            return Registered()
+        if self._granted is None:
+            response, asked_s = self._accepted
+            self._granted = Registered(
+                expires_s=self._granted_s(response, asked_s),
+                service_route=response.all("service-route"),
+                associated_uris=tuple(_uri(value) for value in response.all("p-associated-uri")),
+                path=response.all("path"),
+            )
+        return self._granted
+
     def _take(self, response: SipMessage, asked_s: int) -> None:
-        if asked_s == 0:
-            self.granted = Registered()
+        self._granted = None
+        self._accepted = (response, asked_s) if asked_s else None
+        if not asked_s:
             self._credentials.forget()
-            return
-        self.granted = Registered(
-            expires_s=self._granted_s(response, asked_s),
-            service_route=response.all("service-route"),
-            associated_uris=tuple(_uri(value) for value in response.all("p-associated-uri")),
-            path=response.all("path"),
-        )
 
     def _granted_s(self, response: SipMessage, asked_s: int) -> int:
         """The expires of our own Contact, else Expires, else what was asked for (RFC 3261 section 10.2.4)."""

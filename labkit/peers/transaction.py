@@ -75,16 +75,22 @@ class ClientTransaction:
         self.destination = destination
         self.sent = 1
         """How often the request went out."""
-        loop = layer.loop
-        self.answer: asyncio.Future[SipMessage] = loop.create_future()
+        self.answer: asyncio.Future[SipMessage] = layer.loop.create_future()
         """The final response; CallFailed when none comes."""
         timers = layer.timers
-        now = loop.time()
-        self._deadline = now + timers.give_up_s
+        self._deadline = layer.loop.time() + timers.give_up_s
         self._interval = timers.t1_s
+        self._timer: asyncio.TimerHandle | None = None
+        layer.clients[key] = self
         layer.transport.send(raw, destination)
-        first = self._deadline if layer.transport.reliable else now + timers.t1_s
-        self._timer = loop.call_at(first, self._fire)
+        layer.watch(self)
+
+    def wait(self) -> None:
+        """T1 has passed without an answer: from here on the transaction has a clock of its own."""
+        if self._layer.transport.reliable:
+            self._timer = self._layer.loop.call_at(self._deadline, self._fire)
+        else:
+            self._fire()
 
     def _fire(self) -> None:
         """Timer E (timer A for INVITE): send again, or give up when timer F (B) has run out, too."""
@@ -100,24 +106,34 @@ class ClientTransaction:
     def _next_interval(self) -> float:
         return min(2 * self._interval, self._layer.timers.t2_s)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing has come yet that would stop the first retransmission."""
+        return not self.answer.done()
+
     def receive(self, response: SipMessage) -> None:
         """Take a response: a provisional one slows the retransmission down, a final one ends the transaction."""
         if response.status < 200:
             self._interval = self._layer.timers.t2_s
             return
-        self._timer.cancel()
+        self._stop()
         self._layer.clients.pop(self.key, None)
         if not self.answer.done():
             self.answer.set_result(response)
 
     def fail(self, why: str) -> None:
         """End without an answer."""
-        self._timer.cancel()
+        self._stop()
         self._layer.clients.pop(self.key, None)
         if not self.answer.done():
             where = f"{self.destination[0]}:{self.destination[1]} over {self._layer.transport.name}"
             self.answer.set_exception(no_answer(self.raw, why, where, self.sent))
             self.answer.exception()  # marks it as seen: whoever waits gets it, and nobody else need hear of it
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class InviteTransaction(ClientTransaction):
@@ -144,9 +160,14 @@ class InviteTransaction(ClientTransaction):
     def _next_interval(self) -> float:
         return 2 * self._interval
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing has come yet that would stop the first retransmission."""
+        return not self.proceeding and not self.answer.done()
+
     def receive(self, response: SipMessage) -> None:
         """Take a response; acknowledge refusals, hand on provisional ones and every further 2xx."""
-        self._timer.cancel()
+        self._stop()
         if response.status < 200:
             if not self.answer.done():
                 self.proceeding = True
@@ -332,13 +353,13 @@ class Transactions:
         self._on_ack = on_ack
         self._lingering: deque[tuple[float, dict[Any, Any], Any, ServerKey]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._watched: deque[tuple[float, ClientTransaction]] = deque()
+        self._watcher: asyncio.TimerHandle | None = None
 
     # ---- requests of ours -------------------------------------------------------------------------------------------
     def send(self, raw: bytes, branch: str, method: str, destination: Endpoint) -> ClientTransaction:
         """Send a request other than INVITE and ACK."""
-        key = (branch, method)
-        self.clients[key] = transaction = ClientTransaction(self, raw, key, destination)
-        return transaction
+        return ClientTransaction(self, raw, (branch, method), destination)
 
     def invite(
         self,
@@ -349,10 +370,7 @@ class Transactions:
         on_again: Callable[[SipMessage], None],
     ) -> InviteTransaction:
         """Send an INVITE; `on_again` gets every 2xx after the first one: repetitions, and those of other forks."""
-        key = (branch, "INVITE")
-        transaction = InviteTransaction(self, raw, key, destination, on_provisional, on_again)
-        self.clients[key] = transaction
-        return transaction
+        return InviteTransaction(self, raw, (branch, "INVITE"), destination, on_provisional, on_again)
 
     def failed(self, destination: Endpoint, why: str) -> None:
         """The transport cannot reach a destination: what waits for an answer from there has failed."""
@@ -413,6 +431,24 @@ class Transactions:
             transaction.merge_key = merge_key
         self._on_request(transaction)
 
+    # ---- time -------------------------------------------------------------------------------------------------------
+    def watch(self, transaction: ClientTransaction) -> None:
+        """Wake a transaction if it has no answer after T1.
+
+        Nearly all have one by then, so until T1 they share one queue and one clock instead of having one each.
+        """
+        self._watched.append((self.loop.time() + self.timers.t1_s, transaction))
+        if self._watcher is None:
+            self._watcher = self.loop.call_at(self._watched[0][0], self._wake)
+
+    def _wake(self) -> None:
+        now = self.loop.time()
+        while self._watched and self._watched[0][0] <= now:
+            transaction = self._watched.popleft()[1]
+            if transaction.is_waiting:
+                transaction.wait()
+        self._watcher = self.loop.call_at(self._watched[0][0], self._wake) if self._watched else None
+
     # ---- memory -----------------------------------------------------------------------------------------------------
     def linger(self, table: dict[Any, Any], key: Any, merge_key: ServerKey = ()) -> None:
         """Keep a finished transaction for 64*T1 more, then forget it."""
@@ -432,8 +468,10 @@ class Transactions:
 
     def close(self) -> None:
         """Stop every clock; what still waits for an answer hears that the phone was switched off."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for clock in (self._sweeper, self._watcher):
+            if clock is not None:
+                clock.cancel()
+        self._watched.clear()
         for client in list(self.clients.values()):
             client.fail("(the phone was switched off)")
         for server in self.servers.values():

@@ -21,6 +21,10 @@ MAX_LINKS = 64
 """TCP connections that a phone keeps; beyond that the one used least recently is closed."""
 
 
+MAX_DATAGRAM_BYTES = 65535
+"""Longest UDP payload that there can be."""
+
+
 class Transport(Protocol):
     """What the transaction layer needs of a transport."""
 
@@ -72,6 +76,9 @@ class UdpTransport(asyncio.DatagramProtocol):
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(address, port))
         except OSError as error:
             raise _cannot_open("UDP", address, port, error) from error
+        if hasattr(self._transport, "max_size"):
+            # asyncio reads into a fresh buffer of 256 KiB for every datagram, which costs more than the reading
+            self._transport.max_size = MAX_DATAGRAM_BYTES
         return int(self._transport.get_extra_info("sockname")[1])
 
     def send(self, raw: bytes, destination: Endpoint, link: TcpLink | None = None) -> None:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 from labkit.errors import AkaError, CallFailed, SdpError, SipError
-from labkit.peers.agent import ALLOW, Agent, answer_options, new_branch
+from labkit.peers.agent import ALLOW, Agent, answer_options
 from labkit.peers.credentials import Credentials, Subscription
 from labkit.peers.dialog import SDP_TYPE, Call, refuse_offer
 from labkit.peers.dialog_state import contact_uri
@@ -157,7 +157,7 @@ class UE:
     @property
     def registered(self) -> bool:
         """Whether the last REGISTER was accepted (its time may have run out since)."""
-        return self._registration.granted.expires_s > 0
+        return self._registration.active
 
     @property
     def registration(self) -> Registered:
@@ -317,7 +317,7 @@ class UE:
         call_id, tag = secrets.token_hex(10), secrets.token_hex(4)
         where = self._first_hop(uri, routes)
         for cseq in (1, 2):
-            branch = new_branch()
+            branch = self._agent.new_branch()
             raw = self._agent.compose(
                 method,
                 uri,
@@ -375,9 +375,11 @@ class UE:
         elif ":" not in text.partition("@")[0]:
             text = f"sip:{text}"
         try:
-            parse_uri(text)
+            scheme = parse_uri(text).scheme
         except SipError as error:
             raise CallFailed(f"{target!r} cannot be called: {error}") from error
+        if scheme not in ("sip", "sips", "tel"):
+            raise CallFailed(f"{target!r} cannot be called: it is no sip: or tel: URI, no name and no number.")
         return text
 
     # ---- what comes in ----------------------------------------------------------------------------------------------

@@ -62,10 +62,11 @@ MAX_HEAD_BYTES: Final = 65535
 MAX_BODY_BYTES: Final = 1 << 20
 """Longest body that a stream may announce before it is given up."""
 
+_BLANKS = " \t"
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) (SIP/\d+\.\d+)", re.IGNORECASE)
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase; some senders leave out the last space with the phrase.
-_STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) (\d{3})(?: (.*))?", re.IGNORECASE)
+_STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE)
 
 REASONS: Final[dict[int, str]] = {
     100: "Trying",
@@ -238,7 +239,12 @@ class SipMessage:
         top = self.header("via")
         if top is None:
             return None
-        top = split_list(top)[0] if "," in top else top
+        found = top.find(";branch=")
+        if found > 0 and "," not in top and '"' not in top:
+            end = top.find(";", found + 8)
+            return (top[found + 8 :] if end < 0 else top[found + 8 : end]).strip()
+        if "," in top:
+            top = (split_list(top) or ("",))[0]
         return find_param(parse_params(top.partition(";")[2]), "branch")
 
     @property
@@ -279,24 +285,10 @@ def parse_message(raw: bytes) -> SipMessage:
     raw = bytes(raw)
     if raw[:1] in (b"\r", b"\n"):
         raw = raw.lstrip(b"\r\n")
-    end = raw.find(b"\r\n\r\n")
-    if end >= 0 and raw.count(b"\n", 0, end) == raw.count(b"\r\n", 0, end):
-        body_start = end + 4
-        lines = raw[:end].decode("utf-8", "surrogateescape").split("\r\n")
-    else:
-        blank = _BLANK_LINE.search(raw)
-        if blank is None:
-            parse_start_line(raw.split(b"\n", 1)[0])
-            raise SipError(
-                "The headers do not end: no empty line follows them",
-                offset=len(raw),
-                spec="RFC 3261 section 7",
-            )
-        end, body_start = blank.span()
-        lines = re.split("\r?\n", raw[:end].decode("utf-8", "surrogateescape"))
+    lines, body_start = _cut_head(raw)
     method, uri, status, reason, version = parse_start_line(lines[0])
-    headers = _parse_headers(lines, raw)
-    length = content_length(headers, raw)
+    headers, lengths = _parse_headers(lines, raw)
+    length = _one_length(lengths, raw)
     body_end = len(raw) if length is None else body_start + length
     if body_end > len(raw):
         raise SipError(
@@ -310,6 +302,22 @@ def parse_message(raw: bytes) -> SipMessage:
     return message
 
 
+def _cut_head(raw: bytes) -> tuple[list[str], int]:
+    """Cut start line and headers into lines; also say where the body begins."""
+    end = raw.find(b"\r\n\r\n")
+    if end >= 0:
+        head = raw[:end].decode("utf-8", "surrogateescape")
+        lines = head.split("\r\n")
+        if head.count("\n") == len(lines) - 1:
+            return lines, end + 4
+    # somewhere a line ends in a bare LF, so the empty line may be an earlier one
+    blank = _BLANK_LINE.search(raw)
+    if blank is None:
+        parse_start_line(raw.split(b"\n", 1)[0])
+        raise SipError("The headers do not end: no empty line follows them", offset=len(raw), spec="RFC 3261 section 7")
+    return re.split("\r?\n", raw[: blank.start()].decode("utf-8", "surrogateescape")), blank.end()
+
+
 def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
     """Read a Request-Line or a Status-Line into (method, request_uri, status, reason, version).
 
@@ -318,8 +326,6 @@ def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
     """
     if isinstance(line, bytes):
         line = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
-    if line[:8] == "SIP/2.0 " and line[8:11].isdigit() and line[11:12] == " " and line[8:11].isascii():
-        return "", "", int(line[8:11]), line[12:], VERSION
     if match := _STATUS_LINE.fullmatch(line):
         return "", "", int(match[2]), match[3] or "", match[1]
     if match := _REQUEST_LINE.fullmatch(line):
@@ -327,25 +333,33 @@ def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
     raise SipError(f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1")
 
 
-def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[str, str], ...]:
+def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """Read header lines into (name, value) pairs; the values of Content-Length come a second time, on their own."""
     headers: list[tuple[str, str]] = []
+    lengths: list[int] = []
     for number in range(1, len(lines)):
         line = lines[number]
         name, colon, value = line.partition(":")
-        if colon and name in KNOWN_KEYS:
+        key = KNOWN_KEYS.get(name)
+        if key is not None and colon:
+            if key == "content-length":
+                lengths.append(len(headers))
             headers.append((name, value.strip(" \t")))
         elif line[:1] in (" ", "\t") and headers:
             before, so_far = headers[-1]
-            headers[-1] = (before, f"{so_far} {line.strip(' 	')}".strip(" "))
-        elif colon and TOKEN.fullmatch(name.rstrip(" \t")):
-            headers.append((name.rstrip(" \t"), value.strip(" \t")))
+            headers[-1] = (before, f"{so_far} {line.strip(_BLANKS)}".strip(" "))
+        elif colon and TOKEN.fullmatch(name.rstrip(_BLANKS)):
+            name = name.rstrip(_BLANKS)
+            if header_key(name) == "content-length":
+                lengths.append(len(headers))
+            headers.append((name, value.strip(_BLANKS)))
         else:
             raise SipError(
                 f"Line {number + 1} is no header: {line[:60]!r}",
                 offset=_offset_of_line(raw, number),
                 spec="RFC 3261 section 7.3.1",
             )
-    return tuple(headers)
+    return tuple(headers), [headers[index][1] for index in lengths]
 
 
 def _offset_of_line(raw: bytes, number: int) -> int:
@@ -355,24 +369,23 @@ def _offset_of_line(raw: bytes, number: int) -> int:
     return offset
 
 
-def content_length(headers: Iterable[tuple[str, str]], raw: bytes = b"") -> int | None:
-    """The length that the headers announce for the body, None when they announce none.
+def _one_length(lengths: Sequence[str], raw: bytes) -> int | None:
+    """The length that Content-Length announces, None when it is absent.
 
     Raises:
         SipError: it is no number, or two headers contradict each other.
     """
     length: int | None = None
-    for name, value in headers:
-        if (KNOWN_KEYS.get(name) or header_key(name)) != "content-length":
-            continue
+    for value in lengths:
         problem = ""
         if not (value.isascii() and value.isdigit() and len(value) < 12):
             problem = f"Content-Length is no number: {value[:40]!r}"
         elif length is not None and int(value) != length:
             problem = f"Two Content-Length headers contradict each other: {length} and {value}"
         if problem:
-            found = raw.lower().find(name.lower().encode("utf-8", "surrogateescape"))
-            raise SipError(problem, offset=max(found, 0), field="Content-Length", spec="RFC 3261 section 20.14")
+            found = re.search(rb"(?:content-length|\nl)[ \t]*:", raw, re.IGNORECASE)
+            offset = found.start() if found else 0
+            raise SipError(problem, offset=offset, field="Content-Length", spec="RFC 3261 section 20.14")
         length = int(value)
     return length
 
@@ -435,7 +448,7 @@ def message_end(stream: bytes, start: int = 0) -> int | None:
         return None
     head = stream[start : blank.start()]
     lines = re.split("\r?\n", head.decode("utf-8", "surrogateescape"))
-    length = content_length(_parse_headers(lines, head), head) or 0
+    length = _one_length(_parse_headers(lines, head)[1], head) or 0
     if length > MAX_BODY_BYTES:
         raise SipError(
             f"Content-Length announces {length} bytes, more than the {MAX_BODY_BYTES} taken here",
