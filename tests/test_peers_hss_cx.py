@@ -318,7 +318,7 @@ async def test_profile():
         root = ElementTree.fromstring(saa.find(606, 10415).value)
         assert root.findtext("PrivateID") == frank.impi
         assert [node.text for node in root.iter("Identity")] == list(frank.impus)
-        assert [node.text for node in root.iter("BarringIndication")] == ["1", "0", "0"]
+        assert [node.text for node in root.iter("BarringIndication")] == ["1", "0", "0", "0"]
         criteria = root.findall("ServiceProfile/InitialFilterCriteria")
         assert [node.findtext("Priority") for node in criteria] == ["5", "20"]
         assert criteria[1].find("TriggerPoint") is None

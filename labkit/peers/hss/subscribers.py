@@ -87,6 +87,8 @@ class Subscriber:
     """Capabilities that it should have (AVP 605)."""
     ifcs: tuple[FilterCriterion, ...] = ()
     """Initial filter criteria of the profile."""
+    provisioned: bool = True
+    """False: there is a SIM, but the HSS was never told about it."""
 
     @property
     def unregistered_service(self) -> bool:
@@ -186,6 +188,7 @@ def _build(name: str, impus: tuple[str, ...], rest: dict[str, Any], realm: str) 
         mandatory_capabilities=tuple(int(number) for number in rest.pop("mandatory_capabilities", (0,))),
         optional_capabilities=tuple(int(number) for number in rest.pop("optional_capabilities", (1,))),
         ifcs=tuple(_criterion(ifc, realm) for ifc in rest.pop("ifc", ())),
+        provisioned=bool(rest.pop("provisioned", True)),
     )
 
 
