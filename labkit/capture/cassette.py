@@ -1,4 +1,4 @@
-"""Cassettes: what a capture leaves behind. NAME.pcapng has the packets, NAME.json how they came about and what was asked.
+"""Cassettes: what a capture leaves behind. NAME.pcapng has the packets, NAME.json what was asked and answered.
 
 Both are meant to be looked at: the packets open in Wireshark with names of nodes and, at each message, its number and
 label in the story; the JSON is text.
