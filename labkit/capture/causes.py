@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.capture.steps import Step
 
-MARGIN_NS = 2_000_000
+MARGIN_NS = 1_000_000
 """Two programs may disagree so much about when something happened."""
 _LOCAL_CAUSE_NS = 2_000_000_000
 """A node that starts a request of its own does so this soon after what moved it, or it was a timer."""
@@ -215,7 +215,10 @@ def _join_diameter(steps: list[Step], index: _Index) -> None:
         waiting = [
             arrival
             for arrival in index.arrived[step.src]
-            if arrival.sip and arrival.users & step.users and _was_waiting(arrival, step, index)
+            if arrival.sip
+            and arrival.name not in ("ACK", "CANCEL")
+            and arrival.users & step.users
+            and _was_waiting(arrival, step, index)
         ]
         waiting.sort(key=lambda arrival: arrival.time_ns)
         fresh = [arrival for arrival in waiting if (arrival.row, step.name) not in used]

@@ -15,6 +15,8 @@ from labkit.capture.steps import Step
 
 _CLOCKS_NS = 1_000_000
 """So much may an episode seem to begin before the end of the one that it really followed."""
+_FAR_BACK = 50
+"""Episodes of one call further apart than this are surely not at the same time."""
 
 
 class _Episode:
@@ -121,7 +123,7 @@ def _note_dialogs(episodes: list[_Episode]) -> None:
     for members in calls.values():
         members.sort(key=lambda episode: (episode.begin_ns, episode.root.row))
         for number, later in enumerate(members):
-            for earlier in members[:number]:
+            for earlier in members[max(0, number - _FAR_BACK) : number]:
                 if _follows(later, earlier):
                     later.before.add(earlier.root.row)
                 elif _follows(earlier, later):
@@ -135,7 +137,14 @@ def _follows(later: _Episode, earlier: _Episode) -> bool:
         return _stage(one) > _stage(other)
     if one.from_tag == other.from_tag and one.request and other.request:
         return one.cseq > other.cseq
-    return later.begin_ns >= earlier.over_ns and earlier.begin_ns < later.begin_ns
+    # Whoever had got the one before doing the other, did it after; when neither had, they crossed each other.
+    return _knew(later, earlier) and (not _knew(earlier, later) or later.begin_ns > earlier.begin_ns)
+
+
+def _knew(later: _Episode, earlier: _Episode) -> bool:
+    node = later.root.src
+    seen_ns = min((step.time_ns for step in earlier.steps if node in (step.src, step.dst)), default=None)
+    return seen_ns is not None and seen_ns <= later.begin_ns + _CLOCKS_NS // 2
 
 
 def _stage(step: Step) -> int:
