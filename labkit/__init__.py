@@ -16,6 +16,7 @@ _ROOM_OF = {
     "Capture": "labkit.session.capture",
     "read_capture": "labkit.capture.table",
     "check": "labkit.lesson.check",
+    "solution": "labkit.lesson.check",
     "errors": "labkit.errors",
     "LabkitError": "labkit.errors",
     "CallFailed": "labkit.errors",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from labkit.errors import CallFailed as CallFailed
     from labkit.errors import LabkitError as LabkitError
     from labkit.lesson.check import check as check
+    from labkit.lesson.check import solution as solution
     from labkit.session.capture import Capture as Capture
     from labkit.session.session import Session as Session
     from labkit.session.session import open as open
@@ -40,7 +42,7 @@ def __getattr__(name: str) -> Any:
     if room is None:
         raise AttributeError(f"labkit has no {name!r}; it has {', '.join(sorted(_ROOM_OF))}")
     module = import_module(room)
-    return module if room.endswith(f".{name}") else getattr(module, name)
+    return getattr(module, name, module)  # `labkit.errors` is a module itself
 
 
 def __dir__() -> list[str]:
