@@ -5,11 +5,14 @@ No clock, no port, no size, no random identifier is in it; Call-IDs and Diameter
 
 from __future__ import annotations
 
+import re
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture.causes import find_causes
 from labkit.capture.order import in_order
 from labkit.capture.steps import Step, steps_of
+from labkit.wire.cx import ServerAssignmentType, UserAuthorizationType
 from labkit.wire.diameter import result_name
 from labkit.wire.sip import REASONS
 
@@ -37,7 +40,8 @@ def canon(
         keep_inner: keep what a node sends to itself.
     Returns:
         One row a message, index `n` = 1.. (message number). Shown: from, to, protocol, message, user, call, cseq,
-        session. There but not shown: `frame` (true frame number) and `row` (row of `messages.table`).
+        session, authorization (of UAR), assignment (of SAR), server_name (the first label of its host). There but
+        not shown: `frame` (true frame number) and `row` (row of `messages.table`).
     """
     from labkit.capture.story import Story
 
@@ -60,6 +64,9 @@ def canon(
                 "call": calls.name(step.call_id) if step.sip else None,
                 "cseq": ranks.get((step.call_id, step.from_tag, step.cseq)) if step.sip else None,
                 "session": None if step.sip else sessions.name(_text(row["session_id"])),
+                "authorization": _enum_name(UserAuthorizationType, row["user_authorization_type"]),
+                "assignment": _enum_name(ServerAssignmentType, row["server_assignment_type"]),
+                "server_name": _server(_text(row["server_name"])),
                 "frame": step.frame,
                 "row": step.row,
             }
@@ -88,6 +95,20 @@ def _user(row: Any) -> str | None:
         return _text(row["to_user"] if row["cseq_method"] == "REGISTER" else row["from_user"]) or None
     name = _text(row["user_name"]) or _text(row["public_identity"]).partition(":")[2]
     return name.partition("@")[0] or None
+
+
+def _enum_name(kind: type[IntEnum], value: Any) -> str | None:
+    """Name of a value by its specification; of one that is not in it, the number."""
+    text = _text(value)
+    if not text:
+        return None
+    number = int(text)
+    return kind(number).name if number in kind._value2member_map_ else text
+
+
+def _server(uri: str) -> str | None:
+    """The machine in a SIP URI: what is left when scheme, domain and port are taken off."""
+    return re.sub(r"^sips?:(?:[^@]*@)?", "", uri).partition(".")[0].partition(":")[0] or None
 
 
 def _text(value: Any) -> str:

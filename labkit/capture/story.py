@@ -9,6 +9,9 @@ import pandas as pd
 HIDDEN = ("frame", "row")
 """Columns that differ from run to run; they lead back to the packets and are not shown."""
 
+MOST_ROWS = 100
+"""Longer stories are shortened in the middle when they are shown; columns never are."""
+
 _DTYPES = {
     "from": "string",
     "to": "string",
@@ -18,6 +21,9 @@ _DTYPES = {
     "call": "string",
     "cseq": "Int64",
     "session": "string",
+    "authorization": "string",
+    "assignment": "string",
+    "server_name": "string",
     "frame": "Int64",
     "row": "Int64",
 }
@@ -41,11 +47,12 @@ class Story(pd.DataFrame):
 
     @property
     def shown(self) -> pd.DataFrame:
-        """The columns that are the same in every run, as a plain DataFrame."""
-        return pd.DataFrame(self.drop(columns=[name for name in HIDDEN if name in self.columns]))
+        """The columns that are the same in every run, as a plain DataFrame; what is absent is an empty cell."""
+        visible = self.drop(columns=[name for name in HIDDEN if name in self.columns]).astype(object)
+        return pd.DataFrame(visible.where(visible.notna(), ""))
 
     def __repr__(self) -> str:
-        return repr(self.shown)
+        return self.shown.to_string(max_rows=MOST_ROWS)
 
     def _repr_html_(self) -> str | None:
         return self.shown._repr_html_()  # type: ignore[operator,no-any-return]

@@ -107,7 +107,7 @@ class Capture:
             raise LessonError(
                 f"The capture {self.name!r} has no message {number!r}: it has the messages 1 to {len(self.steps)}."
             )
-        return int(self.steps.at[number, "row"])
+        return int(str(self.steps.at[number, "row"]))
 
     def __repr__(self) -> str:
         if self.kind == "open":

@@ -78,6 +78,7 @@ class Session:
         from labkit.peers.dialog import Call
 
         self._board.hand_out(Call)
+        _show_tables_whole()
         if running is not None:
             _fresh_start(running)
 
@@ -279,6 +280,13 @@ def _cassette(lesson: str) -> Cassette:
     from labkit.capture.cassette import Cassette
 
     return Cassette(cassettes_folder() / lesson, lesson)
+
+
+def _show_tables_whole() -> None:
+    """Have pandas show a lesson's tables as text without cutting columns off: the same on every terminal."""
+    import pandas as pd
+
+    pd.set_option("display.width", 160, "display.max_columns", 60, "display.max_colwidth", 80, "display.max_rows", 80)
 
 
 def _fresh_start(running: RunningLab) -> None:
