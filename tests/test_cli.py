@@ -11,6 +11,7 @@ import pytest
 
 from labkit.cli import exits
 from labkit.cli.main import main, make_parser
+from labkit.cli.wipe import in_short
 from labkit.errors import EngineMissing, LabkitError, StackError
 
 COMMANDS = (
@@ -176,3 +177,9 @@ def test_ladder_as_text_and_as_page(tmp_path: Path, project: Path, capsys: pytes
     page = (tmp_path / "ladder.html").read_text()
     assert "plotly" in page.lower()
     assert '<script src="http' not in page
+
+
+def test_wipe_tells_processes_in_short() -> None:
+    """The dozens of processes of one lab are one line."""
+    lines = ["process kamailio (pid 1) of pcscf in lab-1", "process kamailio (pid 2) of pcscf in lab-1", "folder /x"]
+    assert in_short(lines) == ["2 processes of lab-1", "folder /x"]

@@ -29,7 +29,9 @@ class Lab:
 class Jupyter:
     def __init__(self, *args, **options): print("JUPYTER STARTED", flush=True)
     def wait_until_ready(self): return "http://127.0.0.1:8888/lab?token=t"
-    def wait(self): print("WAITING", flush=True); time.sleep(30)
+    def wait(self, stop_asked):
+        print("WAITING", flush=True)
+        while not stop_asked(): time.sleep(0.05)
     def stop(self, hurry):
         began = time.monotonic()
         while not hurry() and time.monotonic() - began < 0.5: time.sleep(0.01)

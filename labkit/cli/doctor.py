@@ -10,15 +10,20 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.cli import exits
 from labkit.cli.parts import BROWSERS
+from labkit.cli.wipe import in_short
 from labkit.errors import LabkitError
 from labkit.paths import project_root
+
+if TYPE_CHECKING:
+    from labkit.lab.engine import Engine
 
 OK, NOTE, MISSING = "ok", "note", "MISSING"
 _PROBE_ADDRESS = "127.255.200.13"
@@ -221,12 +226,19 @@ def packet_rights() -> Iterator[Finding]:
 
 
 def leftovers() -> Iterator[Finding]:
-    """What crashed labs left."""
+    """What crashed labs left; what belongs to a lab that runs is none."""
     from labkit.lab.engine import make_engine
+    from labkit.lab.lab import list_labs
 
-    found = [line for name in ("docker", "local") for line in _leftovers_of(make_engine(name))]
+    running = [lab.id for lab in list_labs()]
+    lines = [line for name in ("docker", "local") for line in _leftovers_of(make_engine(name))]
+    found = [line for line in lines if not any(lab in line for lab in running)]
+    if running:
+        yield Finding("labs", OK, f"running: {', '.join(running)}")
     if found:
-        yield Finding("left-overs", NOTE, f"{len(found)}, for example {found[0]}", "./lab wipe removes them")
+        yield Finding(
+            "left-overs", NOTE, "; ".join(in_short(found)[:3]), "./lab wipe removes them, and stops what runs"
+        )
     else:
         yield Finding("left-overs", OK, "none")
 
@@ -249,9 +261,8 @@ def _tool(subject: str, names: tuple[str, ...], use: str, cure: str) -> Finding:
     return Finding(subject, NOTE, f"not there; used by {use} only", cure)
 
 
-def _leftovers_of(engine: object) -> list[str]:
-    available: Callable[[], str | None] = engine.available  # type: ignore[attr-defined]
-    return engine.leftovers() if available() is None else []  # type: ignore[attr-defined]
+def _leftovers_of(engine: Engine) -> list[str]:
+    return engine.leftovers() if engine.available() is None else []
 
 
 def _holder(word: str) -> str:

@@ -60,9 +60,14 @@ class JupyterLab:
             time.sleep(0.05)
         raise StackError(f"JupyterLab did not listen after {_START_S:.0f} s.\n{self._last_words()}")
 
-    def wait(self) -> int:
-        """Wait until the server ends (File > Shut Down) and return its exit code."""
-        return self._process.wait()
+    def wait(self, stop_asked: Callable[[], bool]) -> None:
+        """Wait until the server ends (File > Shut Down), or `stop_asked` is true.
+
+        A signal usually interrupts the wait by itself; but an exception that a handler raises can get lost in a
+        destructor, so the question is asked too.
+        """
+        while self._process.poll() is None and not stop_asked():
+            time.sleep(0.2)
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """End the server and its kernels politely; where `hurry` becomes true or it takes too long, kill them."""

@@ -109,7 +109,8 @@ def execute(path: Path, env: Mapping[str, str]) -> Any:
     try:
         client.execute(env={**os.environ, **env})
     except CellExecutionError as error:
-        raise LessonError(f"{path.name} stopped at a cell that failed:\n{error}") from error
+        words = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # the colours of a notebook's traceback
+        raise LessonError(f"{path.name} stopped at a cell that failed:\n{words}") from error
     return notebook
 
 

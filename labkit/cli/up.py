@@ -130,7 +130,7 @@ def _lessons(args: argparse.Namespace, lab_id: str, signals: StopSignals) -> Non
         _say("Ctrl-C here stops JupyterLab" + (" and the lab." if lab_id else "."))
         if has_display():
             webbrowser.open(url)
-        server.wait()
+        server.wait(lambda: signals.seen > 0)
     finally:
         signals.ignore_from_now()
         _say("Stopping JupyterLab ...")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
 
 from labkit.cli import exits
 
@@ -23,8 +26,16 @@ def run(args: argparse.Namespace) -> int:
     from labkit.lab.lab import wipe_all
 
     removed = wipe_all()
-    for line in removed:
+    for line in in_short(removed):
         print(f"removed {line}")
     if not removed:
         print("nothing was left")
     return exits.OK
+
+
+def in_short(lines: Sequence[str]) -> list[str]:
+    """Return the lines with the many processes of one lab put into one line."""
+    found = [re.match(r"process .* in (\S+)$", line) for line in lines]
+    counts = Counter(match[1] for match in found if match)
+    processes = [f"{count} processes of {lab}" for lab, count in counts.items()]
+    return processes + [line for line, match in zip(lines, found, strict=True) if not match]
