@@ -61,3 +61,17 @@ def test_lock_satisfies_the_limits() -> None:
         assert SpecifierSet(limits).contains(pinned[name], prereleases=True), (
             f"{name} {pinned[name]} is outside {limits}"
         )
+
+
+def test_locked_versions_install_on_the_oldest_python() -> None:
+    """Every pinned version admits Python 3.11.2, which Debian 12 has, and the first 3.12 and 3.13."""
+    from importlib import metadata
+
+    from packaging.specifiers import SpecifierSet
+
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if re.match(r"[A-Za-z0-9]", line):
+            name, version = line.split("==")
+            needs = metadata.metadata(name)["Requires-Python"] or ""
+            for python in ("3.11.2", "3.12.0", "3.13.0"):
+                assert SpecifierSet(needs).contains(python), f"{name} {version} needs Python {needs}"
