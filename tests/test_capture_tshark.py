@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -12,10 +11,7 @@ import pytest
 
 from labkit.capture.table import read_capture
 
-pytestmark = [
-    pytest.mark.tshark,
-    pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed"),
-]
+pytestmark = pytest.mark.tshark
 
 RECORDINGS = sorted((Path(__file__).parent / "data" / "ims").glob("*.pcap"))
 SIP_PORTS = (4060, 5060, 6060, 5070, 5080)

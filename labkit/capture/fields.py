@@ -61,15 +61,15 @@ def sip_row(raw: bytes) -> Row:
     row: Row = {"protocol": "sip"}
     if first.upper().startswith("SIP/"):
         status, _, reason = rest.partition(" ")
-        row["status"] = int(status) if status.isdigit() else None
+        row["status"] = int(status) if status.isdecimal() and len(status) == 3 else None
         row["reason"] = reason.strip()
     else:
         row["method"] = first
     row["call_id"] = headers.get("call-id")
-    number, _, cseq_method = headers.get("cseq", "").strip().partition(" ")
-    if number.isdigit():
+    number, *methods = headers.get("cseq", "").split() or [""]
+    if number.isdecimal() and len(number) <= 10:
         row["cseq"] = int(number)
-        row["cseq_method"] = cseq_method.strip() or None
+        row["cseq_method"] = methods[0] if methods else None
     for side in ("from", "to"):
         if side in headers:
             row[f"{side}_user"], row[f"{side}_tag"] = _user_and_tag(headers[side])
