@@ -1,6 +1,6 @@
 """Live labs for tests: the fixture `lab` runs a test on every engine that this machine has.
 
-A missing engine is a skip with its reason, or a failure where LABKIT_REQUIRE names it (the rule is in tests/conftest.py,
+A missing engine is a skip with its reason, or a failure where LABKIT_REQUIRE names it (the rule: tests/conftest.py,
 by the markers below). Labs of a test run live in a home of their own, so nobody's running lab is touched; only the
 programs that the local engine fetched before are shared with it.
 """

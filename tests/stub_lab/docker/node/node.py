@@ -29,7 +29,7 @@ def serve(client: socket.socket, peers: set[str]) -> None:
         client.recv(1)
         peers.discard(name)
     elif settings["token"] in request:
-        body = json.dumps([{"origin_host": name} for name in peers])
+        body = json.dumps([{"host": name, "state": "open"} for name in peers])
         client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
     client.close()
 
