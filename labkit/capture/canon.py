@@ -10,8 +10,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture.causes import find_causes
+from labkit.capture.fields import uri_user
 from labkit.capture.order import in_order
 from labkit.capture.steps import Step, steps_of
+from labkit.capture.table import plain_rows
 from labkit.wire.cx import ServerAssignmentType, UserAuthorizationType
 from labkit.wire.diameter import result_name
 from labkit.wire.sip import REASONS
@@ -50,10 +52,10 @@ def canon(
     ordered = in_order(steps)
     calls, sessions = _Numbering("call"), _Numbering("session")
     ranks = _cseq_ranks(ordered)
-    table = messages.table
+    table = plain_rows(messages.table)
     rows = []
     for step in ordered:
-        row = table.iloc[step.row]
+        row = table[step.row]
         rows.append(
             {
                 "from": step.src,
@@ -63,10 +65,10 @@ def canon(
                 "user": _user(row),
                 "call": calls.name(step.call_id) if step.sip else None,
                 "cseq": ranks.get((step.call_id, step.from_tag, step.cseq)) if step.sip else None,
-                "session": None if step.sip else sessions.name(_text(row["session_id"])),
+                "session": None if step.sip else sessions.name(row["session_id"]),
                 "authorization": _enum_name(UserAuthorizationType, row["user_authorization_type"]),
                 "assignment": _enum_name(ServerAssignmentType, row["server_assignment_type"]),
-                "server_name": _server(_text(row["server_name"])),
+                "server_name": _server(row["server_name"] or ""),
                 "frame": step.frame,
                 "row": step.row,
             }
@@ -74,47 +76,41 @@ def canon(
     return Story.of(rows)
 
 
-def _label(step: Step, row: Any) -> str:
+def _label(step: Step, row: dict[str, Any]) -> str:
     if step.sip and step.request:
         return step.name
     if step.sip:
-        reason = _text(row["reason"])
+        reason = row["reason"] or ""
         if step.status < 300 or step.status in _STANDARD_PHRASE:
             reason = REASONS.get(step.status, reason)
         return f"{step.status} {reason}".strip()
     if step.request:
         return step.name
-    experimental = _text(row["experimental_result_code"])
-    code = experimental or _text(row["result_code"])
-    return f"{step.name} {result_name(int(code), experimental=bool(experimental))}" if code else step.name
+    experimental = row["experimental_result_code"]
+    code = experimental or row["result_code"]
+    return f"{step.name} {result_name(code, experimental=bool(experimental))}" if code else step.name
 
 
-def _user(row: Any) -> str | None:
+def _user(row: dict[str, Any]) -> str | None:
     """The subscriber a message is about: of SIP who asks, of Diameter the private or else the public identity."""
     if row["protocol"] == "sip":
-        return _text(row["to_user"] if row["cseq_method"] == "REGISTER" else row["from_user"]) or None
-    name = _text(row["user_name"]) or _text(row["public_identity"]).partition(":")[2]
-    return name.partition("@")[0] or None
+        user: str | None = row["to_user"] if row["cseq_method"] == "REGISTER" else row["from_user"]
+        return user
+    if row["user_name"]:
+        return str(row["user_name"]).partition("@")[0]
+    return uri_user(row["public_identity"] or "")
 
 
-def _enum_name(kind: type[IntEnum], value: Any) -> str | None:
+def _enum_name(kind: type[IntEnum], value: int | None) -> str | None:
     """Name of a value by its specification; of one that is not in it, the number."""
-    text = _text(value)
-    if not text:
+    if value is None:
         return None
-    number = int(text)
-    return kind(number).name if number in kind._value2member_map_ else text
+    return kind(value).name if value in kind._value2member_map_ else str(value)
 
 
 def _server(uri: str) -> str | None:
     """The machine in a SIP URI: what is left when scheme, domain and port are taken off."""
     return re.sub(r"^sips?:(?:[^@]*@)?", "", uri).partition(".")[0].partition(":")[0] or None
-
-
-def _text(value: Any) -> str:
-    import pandas as pd
-
-    return "" if value is None or value is pd.NA or value != value else str(value)
 
 
 def _cseq_ranks(steps: list[Step]) -> dict[tuple[str, str, int], int]:
@@ -133,7 +129,7 @@ class _Numbering:
         self._word = word
         self._names: dict[str, str] = {}
 
-    def name(self, identifier: str) -> str | None:
+    def name(self, identifier: str | None) -> str | None:
         if not identifier:
             return None
         return self._names.setdefault(identifier, f"{self._word}-{len(self._names) + 1}")
