@@ -83,7 +83,7 @@ def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 def test_a_full_log_does_not_end_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel stops the file from growing; the program goes on."""
     monkeypatch.setattr(process, "LOG_LIMIT_BYTES", 10_000)
-    chatter = "import os,time\nwhile 1:\n try: os.write(1, b'x' * 1000)\n except OSError: time.sleep(0.01)"
+    chatter = "import os,time\ntime.sleep(0.2)\nwhile 1:\n try: os.write(1, b'x' * 1000)\n except OSError: time.sleep(0.01)"
     pid, ticks = spawn([sys.executable, "-S", "-c", chatter], environment(tmp_path), tmp_path, tmp_path / "log")
     deadline = time.monotonic() + 5
     while (tmp_path / "log").stat().st_size < 10_000 and time.monotonic() < deadline:
@@ -153,6 +153,21 @@ def test_a_port_that_is_taken_everywhere_names_its_holder() -> None:
         assert str(os.getpid()) in str(error)
     assert can_bind("127.82.2.1", port, "udp")
     assert port_holder("127.82.2.1", port, "udp") == ""
+
+
+def test_a_port_that_no_block_has_free_is_an_error_at_start(tmp_path: Path) -> None:
+    """With a program on every address at a node's port, no block helps: the start says who it is."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wildcard:
+        wildcard.bind(("0.0.0.0", 0))
+        path = tmp_path / "lab.toml"
+        path.write_text(
+            '[lab]\nrealm = "x.test"\n[image.one]\nfolder = "one"\n[node.alpha]\nimage = "one"\nhost = 10\n'
+            f'command = ["run"]\nports = {{ sip = "{wildcard.getsockname()[1]}/udp" }}\n'
+        )
+        engine = LocalEngine()
+        with pytest.raises(PortBusy, match=rf"held by .*\(pid {os.getpid()}\), on every address"):
+            engine.allocate(load_topology(path), record())
+        assert engine._guards == {}
 
 
 def test_phones_have_addresses_of_their_own_and_then_ports() -> None:

@@ -160,6 +160,7 @@ class RunningLab:
         self.record = record
         """As it was when last looked at."""
         self._timers: dict[str, threading.Timer] = {}
+        self._hss: HssClient | None = None
 
     # ---- what it is -------------------------------------------------------------------------------------------------
     @property
@@ -215,11 +216,13 @@ class RunningLab:
 
     @property
     def hss(self) -> HssClient:
-        """The admin door of the HSS."""
-        from labkit.clients.hss import HssClient
+        """The admin door of the HSS; one client, which keeps its connection."""
+        if self._hss is None:
+            from labkit.clients.hss import HssClient
 
-        address, port = self.address("hss", "admin")
-        return HssClient(f"http://{address}:{port}", self.record.token)
+            address, port = self.address("hss", "admin")
+            self._hss = HssClient(f"http://{address}:{port}", self.record.token)
+        return self._hss
 
     def sniffer(self) -> Sniffer:
         """A source of this lab's packets, not yet started; its `kind` is "wire" or "mirrored"."""
@@ -327,6 +330,9 @@ class RunningLab:
         """Stop the lab and remove all it holds; logs stay until the next start of a lab of this name."""
         for timer in self._timers.values():
             timer.cancel()
+        if self._hss is not None:
+            self._hss.close()
+            self._hss = None
         with file_lock(_lock_path(self.name)):
             current = Record.load(self.record.folder)
             if current is None or current.id != self.id:
