@@ -49,11 +49,11 @@ def test_missing_engine_is_a_failure_only_where_required(monkeypatch: pytest.Mon
     left_out = parts.unless_missing("docker", "live tests, docker")
     assert left_out is not None
     assert (left_out.failed, left_out.ran) == (0, False)
-    assert "no daemon" in left_out.note
+    assert left_out.reason == "no daemon"
     monkeypatch.setenv("LABKIT_REQUIRE", "local, docker")
     needed = parts.unless_missing("docker", "live tests, docker")
     assert needed is not None
-    assert needed.failed == 1
+    assert (needed.failed, needed.reason) == (1, "no daemon")
 
 
 def test_present_engine_is_run(monkeypatch: pytest.MonkeyPatch) -> None:

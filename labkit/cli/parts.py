@@ -27,7 +27,9 @@ class Part:
     seconds: float = 0.0
     ran: bool = True
     note: str = ""
-    """What there is to know, or why it did not run."""
+    """What there is to know, in a few words."""
+    reason: str = ""
+    """Why it did not run."""
     problems: tuple[str, ...] = ()
     """What failed, one line each."""
     skip_reasons: tuple[str, ...] = field(default=())
@@ -147,7 +149,7 @@ def _lessons_note(lessons: Sequence[Lesson], repeat: int) -> str:
     cells = [cell for lesson in lessons for cell in code_cells(read_notebook(lesson.path))]
     ignored = sum(IGNORED_TAG in cell["metadata"].get("tags", []) for cell in cells)
     times = f", {repeat} times" if repeat > 1 else ""
-    return f"{len(lessons)} lessons, {len(cells)} cells run, {len(cells) - ignored} compared{times}"
+    return f"lessons: {len(lessons)}; cells run: {len(cells)}, compared: {len(cells) - ignored}{times}"
 
 
 def _nbval_arguments(lessons: Sequence[Lesson]) -> list[str]:
@@ -164,9 +166,9 @@ def _nbval_arguments(lessons: Sequence[Lesson]) -> list[str]:
 
 
 def _not_run(title: str, reason: str, *, must: bool) -> Part:
-    if must:
-        return Part(title, failed=1, ran=False, note=f"NOT RUN, though required: {reason}", problems=(reason,))
-    return Part(title, ran=False, note=f"not run: {reason}")
+    return Part(
+        title, failed=int(must), ran=False, note="NOT RUN, though required" if must else "not run", reason=reason
+    )
 
 
 def _announce(title: str) -> None:

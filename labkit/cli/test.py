@@ -85,6 +85,8 @@ def _print_summary(parts: list[Part]) -> None:
     ]
     print("\n" + text_table(("what", "passed", "failed", "skipped", "seconds", "notes"), rows))
     for part in parts:
+        if part.reason:
+            print(f"not run {part.title}: {part.reason}")
         for problem in part.problems:
             print(f"FAILED  {part.title}: {problem}")
     for reason, count in Counter(reason for part in parts for reason in part.skip_reasons).most_common():
