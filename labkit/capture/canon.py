@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from labkit.capture.causes import find_causes
 from labkit.capture.fields import uri_user
 from labkit.capture.order import in_order
+from labkit.capture.rows import plain_rows
 from labkit.capture.steps import Step, steps_of
-from labkit.capture.table import plain_rows
 from labkit.wire.cx import ServerAssignmentType, UserAuthorizationType
 from labkit.wire.diameter import result_name
 from labkit.wire.sip import REASONS

@@ -217,7 +217,7 @@ def _join_diameter(steps: list[Step], index: _Index) -> None:
             for arrival in index.arrived[step.src]
             if arrival.sip
             and arrival.name not in ("ACK", "CANCEL")
-            and arrival.users & step.users
+            and (arrival.users & step.users or not step.users)  # a faulty request may name nobody
             and _was_waiting(arrival, step, index)
         ]
         waiting.sort(key=lambda arrival: arrival.time_ns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture.fields import uri_user, via_branches
-from labkit.capture.table import plain_rows
+from labkit.capture.rows import plain_rows
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
