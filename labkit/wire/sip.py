@@ -482,14 +482,17 @@ def salvage(raw: bytes) -> SipMessage | None:
     """Read as much as can be read of a message that `parse_message` refuses, so that a server can still say 400.
 
     Returns:
-        The start line and those header lines that are headers, without a body; None when not even the start line is
-        readable. What could not be read is left out, so never pass such a message on.
+        The start line and those header lines that are headers, without a body; None when this was never meant to be
+        SIP. What could not be read is left out, so never pass such a message on.
     """
     lines = re.split("\r?\n", raw.lstrip(b"\r\n")[:MAX_HEAD_BYTES].decode("utf-8", "surrogateescape"))
     try:
         method, uri, status, reason, version = parse_start_line(lines[0])
     except SipError:
-        return None
+        words = lines[0].split()
+        if len(words) < 3 or not TOKEN.fullmatch(words[0]) or not words[-1].upper().startswith("SIP/"):
+            return None
+        method, uri, status, reason, version = words[0], " ".join(words[1:-1]), 0, "", words[-1]
     end = lines.index("") if "" in lines else len(lines)
     headers = []
     for line in lines[1:end]:
@@ -518,7 +521,7 @@ def problems(message: SipMessage) -> list[str]:
         if problem:
             found.append(problem)
     hops = message.header("max-forwards")
-    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) < 4 and int(hops) < 256):
+    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) < 20 and int(hops) < 256):
         found.append("Max-Forwards is no number from 0 to 255")
     if message.is_request and message.request_uri[:1] == "<":
         found.append("Request-URI stands in angle brackets")

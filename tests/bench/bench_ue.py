@@ -1,7 +1,7 @@
 """How many registrations a core-second gives on the phones' side, against a stub registrar in a process of its own.
 
-One registration is what a phone does in IMS: REGISTER, 401 with an AKA challenge, REGISTER with the answer, 200. The figure
-counts user and system time of the phones' process alone: everything between the socket and `await ue.register()`.
+One registration is what a phone does in IMS: REGISTER, 401 with an AKA challenge, REGISTER with the answer, 200. The
+figure counts user and system time of the phones' process alone: everything between socket and `await ue.register()`.
 
     python tests/bench/bench_ue.py [--phones 32] [--seconds 3] [--repeat 3]
 """
