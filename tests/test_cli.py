@@ -179,6 +179,18 @@ def test_ladder_as_text_and_as_page(tmp_path: Path, project: Path, capsys: pytes
     assert '<script src="http' not in page
 
 
+def test_names_of_a_recording_are_used(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a recording stands a .json with the names of nodes and phones: the ladder shows them."""
+    capture = tmp_path / "first.pcap"
+    capture.write_bytes((project / RECORDING).read_bytes())
+    capture.with_suffix(".json").write_text(json.dumps({"names": {"172.30.0.13": "pcscf", "172.30.0.1": "alice"}}))
+    assert main(["ladder", str(capture)]) == exits.OK
+    assert capsys.readouterr().out.split()[:2] == ["alice", "pcscf"]
+    for broken in ("[]", "no json", '{"names": 3}'):
+        capture.with_suffix(".json").write_text(broken)
+        assert main(["ladder", str(capture)]) == exits.OK
+
+
 def test_wipe_tells_processes_in_short() -> None:
     """The dozens of processes of one lab are one line."""
     lines = ["process kamailio (pid 1) of pcscf in lab-1", "process kamailio (pid 2) of pcscf in lab-1", "folder /x"]

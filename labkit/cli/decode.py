@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -50,10 +51,22 @@ def read_file(path: Path) -> Messages:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        messages = read_capture(path)
+        messages = read_capture(path, names=names_beside(path))
     if messages.warning:
         print(f"lab: {messages.warning}", file=sys.stderr)
     return messages
+
+
+def names_beside(path: Path) -> dict[str, str]:
+    """Return the node names that a recording's .json file holds; none where there is no such file beside a capture.
+
+    A pcapng can name addresses only; in a recording the phones share one address and are told apart by their ports.
+    """
+    try:
+        names = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["names"]
+        return {str(address): str(name) for address, name in names.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def run(args: argparse.Namespace) -> int:

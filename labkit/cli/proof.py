@@ -41,14 +41,14 @@ def prove_replay() -> str:
     Raises:
         ReplayError: there are no recordings.
     """
-    from labkit.capture.table import read_capture
+    from labkit.cli.decode import read_file
     from labkit.view.text_ladder import text_ladder
 
     for lesson in ("00", "01"):
         for about in sorted((cassettes_folder() / lesson).glob("*.json")):
             packets = about.with_suffix(".pcapng")
             if packets.exists() and packets.stat().st_size:
-                messages = read_capture(packets)
+                messages = read_file(packets)
                 if (messages.table["method"] == "REGISTER").any():
                     return text_ladder(messages)
     raise ReplayError(
