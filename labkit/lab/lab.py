@@ -14,6 +14,7 @@ import re
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from labkit.clients.hss import HssClient
 
 DEFAULT_NAME = "lab"
+_DAEMON_S = 1.0
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,23}$")
 
 
@@ -108,10 +110,13 @@ def wipe_all(engines: Sequence[str] = ("docker", "local")) -> list[str]:
     Records, configurations and logs go; images and fetched programs stay. Engines that cannot be asked are left out.
     """
     removed: list[str] = []
+    killed = {record.engine for record in _records() if record.phase == "starting"}
     for name in engines:
         engine = make_engine(name)
         if engine.available() is None or name == "local":
             removed += engine.wipe()
+            if name in killed and _let_daemon_finish(engine):
+                removed += engine.wipe()
     folder = labs_folder()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir():
@@ -471,8 +476,25 @@ def _running(name: str, topology: Topology) -> RunningLab | None:
     engine = make_engine(record.engine)
     if record.phase == "running" and _alive(engine, record):
         return RunningLab(engine, topology, record)
+    if record.phase == "starting" and _let_daemon_finish(engine):
+        engine.teardown(record)
     _remove(engine, record)
     return None
+
+
+def _records() -> list[Record]:
+    """Every record there is."""
+    folder = labs_folder()
+    found = [Record.load(path.parent) for path in folder.glob("*/lab.json")] if folder.is_dir() else []
+    return [record for record in found if record is not None]
+
+
+def _let_daemon_finish(engine: Engine) -> bool:
+    """Where a daemon makes things: give it time to end what a process that was killed had asked of it."""
+    if engine.name != "docker":
+        return False
+    time.sleep(_DAEMON_S)
+    return True
 
 
 def _if_running(name: str, topology: Topology) -> RunningLab | None:

@@ -5,6 +5,7 @@ LABKIT_CYCLES sets how many times a lab goes up and down (3, unless it says more
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -37,6 +38,12 @@ def starter(engine: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def open_files() -> int:
+    """How many files and sockets this process has open, once what nobody refers to any more has been closed."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
 def wait_for_record(nodes: int) -> Record:
     """The record of the lab that is starting, once it holds so many nodes."""
     deadline = time.monotonic() + 120
@@ -51,13 +58,14 @@ def wait_for_record(nodes: int) -> Record:
 def test_cycles_leave_nothing(engine_name: str, live_home: Path) -> None:
     """Up and down, again and again: after each time nothing is left, and no file stays open in the starter."""
     start_lab(NAME, engine_name).stop()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for cycle in range(CYCLES):
         lab = start_lab(NAME, engine_name, progress=lambda line: None)
         assert all(lab.ready(node) for node in lab.record.nodes), f"cycle {cycle}"
         lab.stop()
+        del lab
         assert remains(engine_name, live_home) == [], f"cycle {cycle}"
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_files() <= before
 
 
 @pytest.mark.parametrize("nodes", [0, 1, 3])
