@@ -437,8 +437,10 @@ def _start(engine: Engine, topology: Topology, record: Record, nodes: Sequence[s
         bring_up(engine, topology, record, nodes, started=lambda node: record.save())
         record.phase = "running"
         record.save()
-    except BaseException:
+    except BaseException as error:
         with _no_interrupt():
+            if not isinstance(error, Exception):  # an interrupt cuts off requests that the daemon goes on with
+                _let_daemon_finish(engine)
             _remove(engine, record)
         raise
     finally:
@@ -490,7 +492,7 @@ def _records() -> list[Record]:
 
 
 def _let_daemon_finish(engine: Engine) -> bool:
-    """Where a daemon makes things: give it time to end what a process that was killed had asked of it."""
+    """Where a daemon makes things: give it time to end what a killed or interrupted process had asked of it."""
     if engine.name != "docker":
         return False
     time.sleep(_DAEMON_S)
