@@ -109,7 +109,10 @@ class _Log:
         attempts = 3
         with self._changed:
             for _attempt in range(attempts):
-                send(marker)
+                try:
+                    send(marker)
+                except OSError as error:
+                    self.ended = self.ended or f"its marker cannot be sent ({error.strerror})"
                 if self._changed.wait_for(lambda: marker in self._marks or self.ended, _MARK_TIMEOUT_S / attempts):
                     break
             if marker in self._marks:
@@ -166,12 +169,12 @@ class AfPacketSniffer:
         self._log.end("it was stopped")
         for opened in (self._packets, self._own, *self._wake):
             opened.close()
-        self._thread = None
+        self._thread = self._own = None
 
     def mark(self) -> int:
         """Give the position after everything sent so far."""
         if self._own is None:
-            raise CaptureError("The capture was not started.")
+            raise CaptureError("The capture is not running: start it first.")
         own = self._own
         target = own.getsockname() if self._interface == "lo" else (str(self._net.broadcast_address), _DISCARD_PORT)
         return self._log.mark(lambda marker: own.sendto(marker, target))
@@ -268,12 +271,12 @@ class StreamSniffer:
             self._stop()
         self._thread.join(5)
         self._own.close()
-        self._thread = None
+        self._thread = self._own = None
 
     def mark(self) -> int:
         """Give the position after everything sent so far."""
         if self._own is None:
-            raise CaptureError("The capture was not started.")
+            raise CaptureError("The capture is not running: start it first.")
         own = self._own
         return self._log.mark(lambda marker: own.sendto(marker, self._target))
 
@@ -344,12 +347,12 @@ class MirrorSniffer:
         self._thread.join(5)
         self._log.end("it was stopped")
         self._socket.close()
-        self._thread = None
+        self._thread = self._socket = None
 
     def mark(self) -> int:
         """Give the position after every copy sent so far."""
         if self._socket is None:
-            raise CaptureError("The capture was not started.")
+            raise CaptureError("The capture is not running: start it first.")
         own = self._socket
         return self._log.mark(lambda marker: own.sendto(marker, self._address))
 
