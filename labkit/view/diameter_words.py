@@ -1,0 +1,97 @@
+"""What the commands and AVPs of a Cx trace mean, in one sentence each."""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "CER": "Capabilities-Exchange: who I am and what I speak, the first message on a connection (RFC 6733 5.3)",
+    "CEA": "Capabilities-Exchange, the answer: what both speak (RFC 6733 5.3)",
+    "DWR": "Device-Watchdog: are you alive? (RFC 6733 5.5)",
+    "DWA": "Device-Watchdog, the answer: I am (RFC 6733 5.5)",
+    "DPR": "Disconnect-Peer: I am going to close the connection (RFC 6733 5.4)",
+    "DPA": "Disconnect-Peer, the answer: go ahead (RFC 6733 5.4)",
+    "UAR": "User-Authorization: may this user register here, and with which S-CSCF? (TS 29.228 6.1.1)",
+    "UAA": "User-Authorization, the answer: yes or no, and the S-CSCF if one is assigned (TS 29.228 6.1.1)",
+    "SAR": "Server-Assignment: I serve this user from now on, or no longer (TS 29.228 6.1.2)",
+    "SAA": "Server-Assignment, the answer: noted, and the user's profile (TS 29.228 6.1.2)",
+    "LIR": "Location-Info: which S-CSCF serves this called user? (TS 29.228 6.1.4)",
+    "LIA": "Location-Info, the answer: the S-CSCF, or why there is none (TS 29.228 6.1.4)",
+    "MAR": "Multimedia-Auth: give me what I need to check this user (TS 29.228 6.3)",
+    "MAA": "Multimedia-Auth, the answer: challenge, expected response, keys (TS 29.228 6.3)",
+    "RTR": "Registration-Termination: the HSS throws the user out (TS 29.228 6.1.3)",
+    "RTA": "Registration-Termination, the answer of the S-CSCF: done (TS 29.228 6.1.3)",
+    "PPR": "Push-Profile: the HSS has a new profile of the user (TS 29.228 6.2)",
+    "PPA": "Push-Profile, the answer of the S-CSCF: taken (TS 29.228 6.2)",
+}
+"""Short name of a command to what it says."""
+
+APPLICATIONS = {0: "base protocol", 4: "credit control", 6: "SIP of RFC 4740", 16777216: "3GPP Cx", 16777217: "3GPP Sh"}
+"""Application-Id to its name."""
+
+AVPS = {
+    "Session-Id": "ties the answer to its request; Cx keeps no state beyond that",
+    "Origin-Host": "who sends this, by its Diameter name",
+    "Origin-Realm": "the sender's realm",
+    "Destination-Host": "which peer it is for",
+    "Destination-Realm": "which realm it is for; the peer is chosen by it",
+    "Result-Code": "how it went, where the base protocol has a word for it; else see Experimental-Result",
+    "Experimental-Result": "how it went, where 3GPP has a word of its own; then there is no Result-Code",
+    "Experimental-Result-Code": "a number that only its vendor gives a meaning to",
+    "Vendor-Id": "whose numbers these are: 10415 is 3GPP",
+    "Vendor-Specific-Application-Id": "the application: 3GPP's Cx",
+    "Auth-Application-Id": "the application's number",
+    "Auth-Session-State": "whether the server keeps a session: Cx never does",
+    "Failed-AVP": "the AVP that was wrong, as it came or as it should have been",
+    "Error-Message": "what went wrong, for people to read",
+    "Route-Record": "an agent that this request passed",
+    "Proxy-Info": "an agent's own notes, to be sent back to it",
+    "Host-IP-Address": "an address of the sender",
+    "Product-Name": "the sender's software",
+    "Firmware-Revision": "the version of the sender's software",
+    "Supported-Vendor-Id": "a vendor whose AVPs the sender understands",
+    "Inband-Security-Id": "whether TLS is wanted on this connection",
+    "Origin-State-Id": "grows when the sender has lost its state",
+    "Disconnect-Cause": "why the connection is going to be closed",
+    "User-Name": "the private identity (IMPI): which SIM",
+    "Public-Identity": "the public identity (IMPU): the address that others call",
+    "Visited-Network-Identifier": "where the phone is; the HSS decides about roaming by it",
+    "User-Authorization-Type": "why the I-CSCF asks: registration, de-registration, or also capabilities",
+    "Server-Name": "the SIP URI of an S-CSCF",
+    "Server-Capabilities": "what an S-CSCF must be able to do; the I-CSCF picks one by it",
+    "Mandatory-Capability": "a feature that the S-CSCF must have",
+    "Optional-Capability": "a feature that the S-CSCF should have",
+    "Server-Assignment-Type": "why the S-CSCF reports; it decides what the HSS stores",
+    "User-Data-Already-Available": "whether the S-CSCF has the profile and needs no copy",
+    "User-Data": "the profile in XML: identities and initial filter criteria",
+    "SIP-Number-Auth-Items": "how many authentication vectors are asked for or given",
+    "SIP-Auth-Data-Item": "one authentication vector",
+    "SIP-Item-Number": "which one of several vectors this is",
+    "SIP-Authentication-Scheme": "how the user proves who it is",
+    "SIP-Authenticate": "the challenge: RAND (16 bytes), then AUTN (16 bytes)",
+    "SIP-Authorization": "in MAA the expected response XRES; in MAR after a failed sequence number RAND and AUTS",
+    "Confidentiality-Key": "CK, the key for encryption",
+    "Integrity-Key": "IK, the key for integrity",
+    "SIP-Digest-Authenticate": "what a password user is checked with",
+    "Digest-Realm": "realm of the password",
+    "Digest-Algorithm": "hash of the password scheme",
+    "Digest-QoP": "what the digest covers",
+    "Digest-HA1": "hash of user, realm and password",
+    "Charging-Information": "where charging records go",
+    "Associated-Identities": "private identities of the same subscription",
+    "Deregistration-Reason": "why the user is thrown out",
+    "Reason-Code": "the reason as a number",
+    "Reason-Info": "the reason in words",
+    "Supported-Features": "optional parts of the specification that the sender knows",
+    "Loose-Route-Indication": "whether the S-CSCF must keep the Request-URI on the way to the phone",
+    "Originating-Request": "asked for a call that the user makes, not receives",
+}
+"""Name of an AVP to what it says."""
+
+ENUMS: dict[str, dict[int, str]] = {
+    "Auth-Session-State": {0: "STATE_MAINTAINED", 1: "NO_STATE_MAINTAINED"},
+    "Disconnect-Cause": {0: "REBOOTING", 1: "BUSY", 2: "DO_NOT_WANT_TO_TALK_TO_YOU"},
+    "Inband-Security-Id": {0: "NO_INBAND_SECURITY", 1: "TLS"},
+    "Originating-Request": {0: "ORIGINATING"},
+    "Loose-Route-Indication": {0: "LOOSE_ROUTE_NOT_REQUIRED", 1: "LOOSE_ROUTE_REQUIRED"},
+    "Multiple-Registration-Indication": {0: "NOT_MULTIPLE_REGISTRATION", 1: "MULTIPLE_REGISTRATION"},
+}
+"""Enumerated AVPs that `labkit.wire.cx` has no class for."""
