@@ -117,7 +117,8 @@ def fetch_kamailio(spec: ProgramSpec, progress: Progress) -> None:
         try:
             debs = _download(spec, programs)
             _unpack(debs, target)
-            remove_folder(programs / "debs")
+            for scratch in ("debs", "lists"):
+                remove_folder(programs / scratch)
         except OSError as error:
             raise EngineMissing(f"cannot fetch Kamailio into {programs}: {describe(error)}") from error
         progress(f"unpacked {len(debs)} packages in {time.monotonic() - started:.1f} s")
@@ -139,7 +140,7 @@ def _download(spec: ProgramSpec, programs: Path) -> list[Path]:
         lists = programs / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         options += ["-o", f"Dir::State::lists={lists}"]
-        said = _apt([*options, "update"]) or _apt([*options, *install])
+        said = _apt([*options, "-o", "APT::Update::Error-Mode=any", "update"]) or _apt([*options, *install])
     if said is not None:
         raise EngineMissing(
             f"apt cannot fetch Kamailio's packages; it said: {said} "
@@ -168,7 +169,8 @@ def _apt(arguments: list[str]) -> str | None:
     if done.returncode == 0:
         return None
     complaints = [line[3:] for line in done.stderr.splitlines() if line.startswith("E: ")]
-    return " ".join(complaints)[:600] or f"exit code {done.returncode}."
+    more = f" (and {len(complaints) - 2} more like it)" if len(complaints) > 2 else ""
+    return "; ".join(complaints[:2]) + more + "." if complaints else f"exit code {done.returncode}."
 
 
 def _unpack(debs: list[Path], target: Path) -> None:
