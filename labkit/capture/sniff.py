@@ -1,8 +1,9 @@
 """Frames from the kernel: an AF_PACKET socket, and a program around it for the capture container.
 
-    python3 -m labkit.capture.sniff INTERFACE [NET]
+    python3 -m labkit.capture.sniff [--until-eof] INTERFACE [NET]
 
 writes a pcap with nanosecond times to stdout, flushed frame by frame, and "ready" to stderr once nothing can be missed.
+With --until-eof it ends when its stdin does: whoever started it and held that open is gone.
 Only the standard library is needed (and labkit.wire.pcap, which needs no more). Runs on Linux with CAP_NET_RAW.
 """
 
@@ -147,8 +148,10 @@ def _attach_filter(sniffing: socket.socket, net: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Sniff until the reader goes away or SIGTERM comes; exit code 0 then, 2 when it cannot be done."""
+    until_eof = "--until-eof" in arguments
+    arguments = [argument for argument in arguments if argument != "--until-eof"]
     if not 1 <= len(arguments) <= 2:
-        print("usage: python3 -m labkit.capture.sniff INTERFACE [NET]", file=sys.stderr)
+        print("usage: python3 -m labkit.capture.sniff [--until-eof] INTERFACE [NET]", file=sys.stderr)
         return 2
     try:
         packets = PacketSocket(*arguments)
@@ -163,7 +166,7 @@ def main(arguments: list[str]) -> int:
     try:
         _write(pcap_header())
         print("ready", file=sys.stderr, flush=True)
-        _pump(packets, wake_read)
+        _pump(packets, [wake_read, 0] if until_eof else [wake_read])
     except BrokenPipeError:
         pass
     lost = packets.dropped()
@@ -172,17 +175,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _pump(packets: PacketSocket, wake: int) -> None:
+def _pump(packets: PacketSocket, ends: list[int]) -> None:
+    """Copy frames until one of the descriptors in `ends` becomes readable: a signal came, or stdin ended."""
     lost = 0
     while True:
-        waiting: list[Any] = [packets, wake]
+        waiting: list[Any] = [packets, *ends]
         readable, _, _ = select.select(waiting, [], [])
         while (sighting := packets.read()) is not None:
             _write(pcap_record(sighting.time_ns, sighting.raw))
         if packets.dropped() > lost:
             lost = packets.dropped()
             print(f"dropped {lost} frames", file=sys.stderr, flush=True)
-        if wake in readable:
+        if any(end in readable for end in ends):
             return
 
 

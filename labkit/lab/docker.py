@@ -38,6 +38,8 @@ PROGRAMS = {"kamailio": "/usr/sbin/kamailio", "python": "/usr/bin/python3"}
 CONTAINER_USER = 900
 """Number of the user in every image: scratch folders are mounted as his."""
 
+_MARKER_PORT = 9
+"""Discard (RFC 863): nobody listens there."""
 FIRST_PHONE_PORT = 5101
 _SNIFFER_IMAGE = "python"
 _STOP_S = 2
@@ -86,6 +88,7 @@ class DockerEngine:
             self.teardown(record)
             raise DockerNotRunning(_ELSEWHERE)
         record.own |= {"network": network["Id"], "bridge": f"br-{network['Id'][:12]}", "gateway": gateway}
+        record.own["broadcast"] = str(subnet.broadcast_address)
         record.own["sniffer_image"] = image_recipe(topology, _SNIFFER_IMAGE).tag
         for index, node in enumerate(topology.nodes.values()):
             offset = node.host if subnet.num_addresses >= 256 else index + 2
@@ -212,7 +215,9 @@ class DockerEngine:
         """Return a capture container on the lab's bridge, not yet started."""
         from labkit.lab.docker_sniffer import DockerSniffer
 
-        return DockerSniffer(record.own["sniffer_image"], record.own["bridge"], self._labels(record))
+        own = record.own
+        marker_target = (own["broadcast"], _MARKER_PORT)
+        return DockerSniffer(own["sniffer_image"], own["bridge"], marker_target, self._labels(record))
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -272,7 +277,7 @@ class DockerEngine:
 
     def _places(self, topology: Topology, record: Record, node: str) -> Places:
         return Places(
-            addresses={},  # names: Docker's own resolver knows every node by its full name
+            addresses=dict(record.addresses),  # SIP URIs have names, which Docker's own resolver knows
             own_address=record.addresses[node],
             conf_dir=CONF_DIR,
             run_dir=RUN_DIR,
