@@ -194,12 +194,16 @@ class Agent:
     def next_hop(self, uri: str, routes: Iterable[str]) -> Endpoint:
         """Where a request goes: to its first Route or its Request-URI if that is an address, else to the P-CSCF.
 
+        A first Route without ;lr follows a strict router that stands in the Request-URI (RFC 3261 section 8.1.2).
+
         Raises:
             CallFailed: neither is an address, and there is no P-CSCF to ask.
         """
         first = next(iter(routes), None)
         try:
-            target = parse_uri(parse_address(first).uri if first else uri)
+            target = parse_uri(uri)
+            if first is not None and (route := parse_uri(parse_address(first).uri)).param("lr") is not None:
+                target = route
         except SipError as error:
             raise CallFailed(f"Nowhere to send to: {error}") from error
         if is_address(target.host):

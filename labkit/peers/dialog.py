@@ -425,8 +425,6 @@ class Call:
         waiting = self._await_ack
         if waiting is None or waiting.server.request.cseq != request.cseq:
             return
-        self._await_ack = None
-        waiting.stop()
         if waiting.needs_answer and self._negotiation is not None:
             try:
                 self._negotiation.take_answer(request.body)
@@ -435,6 +433,12 @@ class Call:
                 self._hang_up("the caller's answer was not readable")
                 return
             self._direct_media()
+        self._confirm(waiting)
+
+    def _confirm(self, waiting: AwaitAck) -> None:
+        """The caller has our 200."""
+        self._await_ack = None
+        waiting.stop()
         if self._state != "ended":
             self._set_state("answered")
 
@@ -466,10 +470,12 @@ class Call:
     def _receive_offer(self, server: ServerTransaction) -> None:
         """A re-INVITE or UPDATE: answer its offer, unless another one is under way (RFC 3261 section 14.2)."""
         request = server.request
-        busy = self._await_ack is not None and (self._await_ack.needs_answer or request.method == "INVITE")
-        if self._offering:
+        if self._await_ack is not None and not self._await_ack.needs_answer:
+            # who goes on has got the 200, even if the ACK to it was lost on the way
+            self._confirm(self._await_ack)
+        if self._offering or self._await_ack is not None:
             server.respond(491)
-        elif self._state != "answered" or busy:
+        elif self._state != "answered":
             server.respond(500, ("Retry-After", str(random.randint(0, 10))))
         elif request.body and request.content_type != SDP_TYPE:
             server.respond(415, ("Accept", SDP_TYPE))
@@ -665,8 +671,9 @@ class AwaitAck:
         self._agent = agent
         self._give_up = give_up
         self._interval = agent.timers.t1_s
-        self._deadline = agent.loop.time() + agent.timers.give_up_s
-        self._timer = agent.loop.call_later(self._interval, self._fire)
+        now = agent.loop.time()
+        self._due, self._deadline = now + self._interval, now + agent.timers.give_up_s
+        self._timer = agent.loop.call_at(self._due, self._fire)
 
     def _fire(self) -> None:
         now = self._agent.loop.time()
@@ -676,7 +683,8 @@ class AwaitAck:
             return
         self.server.repeat_success()
         self._interval = min(2 * self._interval, self._agent.timers.t2_s)
-        self._timer = self._agent.loop.call_at(min(now + self._interval, self._deadline), self._fire)
+        self._due = min(self._due + self._interval, self._deadline)
+        self._timer = self._agent.loop.call_at(self._due, self._fire)
 
     def stop(self) -> None:
         """The ACK is here, or not needed any more."""

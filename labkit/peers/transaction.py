@@ -66,7 +66,7 @@ ServerKey = tuple[Any, ...]
 class ClientTransaction:
     """One request of ours other than INVITE and ACK (RFC 3261 section 17.1.2)."""
 
-    __slots__ = ("_deadline", "_interval", "_layer", "_timer", "answer", "destination", "key", "raw", "sent")
+    __slots__ = ("_deadline", "_due", "_interval", "_layer", "_timer", "answer", "destination", "key", "raw", "sent")
 
     def __init__(self, layer: Transactions, raw: bytes, key: ClientKey, destination: Endpoint) -> None:
         self._layer = layer
@@ -78,7 +78,9 @@ class ClientTransaction:
         self.answer: asyncio.Future[SipMessage] = layer.loop.create_future()
         """The final response; CallFailed when none comes."""
         timers = layer.timers
-        self._deadline = layer.loop.time() + timers.give_up_s
+        now = layer.loop.time()
+        self._deadline = now + timers.give_up_s
+        self._due = now + timers.t1_s
         self._interval = timers.t1_s
         self._timer: asyncio.TimerHandle | None = None
         layer.clients[key] = self
@@ -101,7 +103,8 @@ class ClientTransaction:
         self._layer.transport.send(self.raw, self.destination)
         self.sent += 1
         self._interval = self._next_interval()
-        self._timer = self._layer.loop.call_at(min(now + self._interval, self._deadline), self._fire)
+        self._due = min(self._due + self._interval, self._deadline)
+        self._timer = self._layer.loop.call_at(self._due, self._fire)
 
     def _next_interval(self) -> float:
         return min(2 * self._interval, self._layer.timers.t2_s)
@@ -208,6 +211,7 @@ class ServerTransaction:
 
     __slots__ = (
         "_deadline",
+        "_due",
         "_interval",
         "_layer",
         "_timer",
@@ -243,7 +247,7 @@ class ServerTransaction:
         """The last answer as bytes."""
         self._timer: asyncio.TimerHandle | None = None
         self._interval = layer.timers.t1_s
-        self._deadline = 0.0
+        self._deadline = self._due = 0.0
 
     def respond(
         self,
@@ -293,8 +297,9 @@ class ServerTransaction:
         """Start timer G and timer H."""
         loop, timers = self._layer.loop, self._layer.timers
         self._deadline = loop.time() + timers.give_up_s
+        self._due = loop.time() + timers.t1_s
         if not self._layer.transport.reliable:
-            self._timer = loop.call_later(timers.t1_s, self._fire)
+            self._timer = loop.call_at(self._due, self._fire)
 
     def _fire(self) -> None:
         now = self._layer.loop.time()
@@ -303,7 +308,8 @@ class ServerTransaction:
             return
         self._layer.transport.send(self.said, self.reply_to, self.link)
         self._interval = min(2 * self._interval, self._layer.timers.t2_s)
-        self._timer = self._layer.loop.call_at(min(now + self._interval, self._deadline), self._fire)
+        self._due = min(self._due + self._interval, self._deadline)
+        self._timer = self._layer.loop.call_at(self._due, self._fire)
 
 
 def build_response(
