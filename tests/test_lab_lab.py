@@ -323,6 +323,19 @@ def vars_of(record: Record) -> dict[str, object]:
     return {name: getattr(record, name) for name in Record.__dataclass_fields__}
 
 
+def test_a_lab_of_a_docker_daemon_that_is_gone_is_no_lab(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Docker was stopped, its old record is no reason to fail: looking finds no lab, and a start works."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{home}/no-socket")
+    lab = started()
+    lab.stop()
+    old = Record(**{**vars_of(lab.record), "engine": "docker", "phase": "running"})
+    old.nodes = {"left": {"container": "0" * 64}}
+    old.save()
+    assert attach() is None
+    assert list_labs() == []
+    assert started().ready("left")
+
+
 def test_a_lab_whose_nodes_all_died_is_no_lab(home: Path) -> None:
     """Where every process was killed from outside, the lab counts as stopped."""
     lab = started()

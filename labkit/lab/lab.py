@@ -20,7 +20,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import EngineMissing, LabkitError, StackError
+from labkit.errors import DockerNotRunning, EngineMissing, LabkitError, StackError
 from labkit.lab.engine import (
     Engine,
     Progress,
@@ -476,11 +476,14 @@ def _running(name: str, topology: Topology) -> RunningLab | None:
     if record is None:
         return None
     engine = make_engine(record.engine)
-    if record.phase == "running" and _alive(engine, record):
-        return RunningLab(engine, topology, record)
-    if record.phase == "starting" and _let_daemon_finish(engine):
-        engine.teardown(record)
-    _remove(engine, record)
+    try:
+        if record.phase == "running" and _alive(engine, record):
+            return RunningLab(engine, topology, record)
+        if record.phase == "starting" and _let_daemon_finish(engine):
+            engine.teardown(record)
+        _remove(engine, record)
+    except DockerNotRunning:
+        pass  # a lab of a daemon that is gone does not run; its record stays, so that `down` can end it later
     return None
 
 

@@ -175,6 +175,8 @@ def _apt(arguments: list[str]) -> str | None:
 
 def _unpack(debs: list[Path], target: Path) -> None:
     """All packages into a fresh folder that takes `target`'s place when it is whole."""
+    for stale in target.parent.glob(".unpacking-*"):
+        remove_folder(stale)  # of a process that was killed; we hold the lock
     scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))
     try:
         for deb in debs:
