@@ -39,6 +39,11 @@ CA_BUNDLE_PATH = "docker/ca-bundle.pem"
 """Where Dockerfiles expect the certificates, relative to the project; the file in the project is empty."""
 
 _COPY = re.compile(r"^\s*COPY\s+(?P<words>.+)$", re.IGNORECASE)
+_STEP = re.compile(r"^Step (?P<number>\d+)/(?P<all>\d+) : (?P<what>.*)$")
+_BUILDERS_OWN = re.compile(
+    r"^ ---> |^Removing intermediate container|^\(Reading database|^Successfully (built|tagged) "
+)
+_TELLING = re.compile(r"^(E:|W:|Err:|Error|error:|Need to get |Fetched |Traceback|dpkg: error)")
 _KEEP_BUILDS = 3
 """How many builds of one image stay, so that going between two branches does not build each time."""
 
@@ -81,9 +86,7 @@ def read_recipe(name: str, dockerfile: Path, root: Path, base: str | None = None
         StackError: the Dockerfile or a file it copies is not there.
     """
     if not dockerfile.is_file():
-        raise StackError(
-            f"image {name}: there is no {dockerfile}; docker/lab.toml names a folder without a Dockerfile"
-        )
+        raise StackError(f"image {name}: there is no {dockerfile}; docker/lab.toml names a folder without a Dockerfile")
     found = {_relative(dockerfile, root): dockerfile.read_bytes()}
     for source in copy_sources(dockerfile.read_text(encoding="utf-8")):
         if source != CA_BUNDLE_PATH:
@@ -164,14 +167,12 @@ def build_network(arguments: Mapping[str, str]) -> str | None:
 
 def missing_images(api: Any, recipes: Iterable[ImageRecipe]) -> list[ImageRecipe]:
     """Return those recipes of which the daemon has no image; one question to it."""
-    present = {
-        tag for image in api.images(filters={"label": IMAGE_LABEL}) for tag in image.get("RepoTags") or ()
-    }
+    present = {tag for image in api.images(filters={"label": IMAGE_LABEL}) for tag in image.get("RepoTags") or ()}
     return [recipe for recipe in recipes if recipe.tag not in present]
 
 
 def build_image(api: Any, recipe: ImageRecipe, progress: Progress) -> str:
-    """Build one image and return its tag; every line the builder says goes to `progress`.
+    """Build one image and return its tag; its steps go to `progress`.
 
     Raises:
         StackError: the base image is not to be had, or a step failed; carries the last lines.
@@ -198,19 +199,40 @@ def build_image(api: Any, recipe: ImageRecipe, progress: Progress) -> str:
 
 
 def follow_build(name: str, steps: Iterable[Mapping[str, Any]], progress: Progress) -> None:
-    """Hand the builder's lines on as they come.
+    """Hand on what a person wants to know of the builder's lines, as they come.
 
     Raises:
-        StackError: the builder gave up; its last lines are in the message.
+        StackError: the builder gave up; the last lines of everything it said are in the message.
     """
     last: deque[str] = deque(maxlen=12)
     for step in steps:
-        for line in str(step.get("stream") or "").splitlines():
-            if line.strip():
-                last.append(line.rstrip())
-                progress(f"{name}: {line.rstrip()}")
+        for line in _written_lines(str(step.get("stream") or "")):
+            last.append(line)
+            shown = worth_showing(line)
+            if shown:
+                progress(f"{name}: {shown}")
         if step.get("error"):
             raise StackError(_build_failure(name, str(step["error"]), last))
+
+
+def _written_lines(text: str) -> list[str]:
+    """Cut into lines without the builder's own remarks; of one that was overwritten (percentages) the end."""
+    lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
+    return [line for line in lines if line and not _BUILDERS_OWN.match(line)]
+
+
+def worth_showing(line: str) -> str:
+    """Return what a person gets to see of a builder's line: a step, an amount to fetch, an error; else nothing."""
+    step = _STEP.match(line)
+    if step:
+        return f"step {step['number']} of {step['all']}: {shorten(step['what'], 90)}"
+    return line if _TELLING.match(line) else ""
+
+
+def shorten(text: str, most: int) -> str:
+    """Return a text of one line and at most so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _build_failure(name: str, error: str, last: Iterable[str]) -> str:
@@ -218,10 +240,7 @@ def _build_failure(name: str, error: str, last: Iterable[str]) -> str:
     said = (text + error).lower()
     if "no space left" in said:
         return f"{text}\nThe disk is full: free some space, for example with `docker system prune`."
-    if any(
-        sign in said
-        for sign in ("could not resolve", "could not connect", "unable to fetch", "failed to fetch")
-    ):
+    if any(sign in said for sign in ("could not resolve", "could not connect", "unable to fetch", "failed to fetch")):
         return (
             f"{text}\nThe package server was not reached: behind a proxy set LABKIT_APT_PROXY (or http_proxy), "
             "behind a company CA set LABKIT_CA_BUNDLE; `./lab up --engine local` needs no image."
@@ -235,15 +254,13 @@ def require_base(api: Any, base: str, progress: Progress) -> None:
     Raises:
         StackError: it is not there and no registry gives it; names the two ways out.
     """
-    from docker.errors import APIError, ImageNotFound
+    from docker.errors import APIError
 
-    try:
-        api.inspect_image(base)
+    if is_present(api, base):
         return
-    except ImageNotFound:
-        progress(f"pulling {base}")
+    progress(f"pulling {base}")
     try:
-        repository, _, tag = base.rpartition(":") if ":" in base.rsplit("/", 1)[-1] else (base, "", "latest")
+        repository, tag = split_name(base)
         for step in api.pull(repository, tag=tag, stream=True, decode=True):
             if step.get("error"):
                 raise StackError(_no_base(base, str(step["error"])))
@@ -251,6 +268,31 @@ def require_base(api: Any, base: str, progress: Progress) -> None:
                 progress(f"{base}: {step['status']}")
     except APIError as error:
         raise StackError(_no_base(base, str(error.explanation or error))) from error
+
+
+def is_present(api: Any, image: str) -> bool:
+    """Tell whether the daemon has an image of this name."""
+    from docker.errors import ImageNotFound
+
+    try:
+        api.inspect_image(image)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def split_name(image: str) -> tuple[str, str]:
+    """Split `repository:tag`; a name without a tag means "latest", as everywhere with Docker.
+
+    Raises:
+        StackError: the name is a digest, which nobody can give to an image.
+    """
+    if "@" in image:
+        raise StackError(f"{image} names an image by its digest and it is not here: `docker pull {image}` fetches it")
+    if ":" in image.rsplit("/", 1)[-1]:
+        repository, _, tag = image.rpartition(":")
+        return repository, tag
+    return image, "latest"
 
 
 def _no_base(base: str, reason: str) -> str:
