@@ -176,13 +176,35 @@ async def test_network_that_cannot_prove_itself() -> None:
 
 
 @in_loop
-async def test_wrong_answer_is_not_given_for_ever() -> None:
-    """A network that challenges again after a right answer ends the registration with its 401."""
-    async with peer(say(401, CHALLENGE)) as core, phone_of(core.address) as phone:
-        with pytest.raises(CallFailed) as caught:
+async def test_only_two_invalid_challenges_are_answered() -> None:
+    """A network that proves itself wrongly again and again is left after two answers (TS 24.229 5.1.1.5.3)."""
+    for secret in ({"k": bytes(16)}, {"sqn_ms": SQN}):
+        async with peer(say(401, CHALLENGE)) as core, phone_of(core.address, **secret) as phone:
+            with pytest.raises(CallFailed) as caught:
+                await phone.register()
+            assert caught.value.status == 401
+            assert len(core.requests) == 3
+
+
+@in_loop
+async def test_second_challenge_after_a_right_answer() -> None:
+    """A SIM answers a new challenge too: an S-CSCF under load may not remember the first one yet."""
+    fresh = Milenage(K, OPC).vector(bytes(16), SQN + 32, b"\x80\x00")
+    nonce = base64.b64encode(bytes(16) + fresh.autn).decode()
+    steps = say(401, CHALLENGE), say(401, (CHALLENGE[0], CHALLENGE[1].replace(NONCE, nonce))), say(200)
+    async with peer(*steps) as core, phone_of(core.address) as phone:
+        await phone.register()
+        assert authorization(core.requests[2])["nonce"] == nonce
+
+
+@in_loop
+async def test_wrong_password_is_not_given_for_ever() -> None:
+    """A registrar that challenges again after an answer with a password has refused it."""
+    challenge = ("WWW-Authenticate", f'Digest realm="{REALM}", nonce="abc", qop="auth"')
+    async with peer(say(401, challenge)) as core, phone_of(core.address, k=b"", opc=b"", password="no") as phone:
+        with pytest.raises(CallFailed, match="is its secret"):
             await phone.register()
-        assert caught.value.status == 401
-        assert len(core.requests) <= 4
+        assert len(core.requests) == 2
 
 
 @in_loop

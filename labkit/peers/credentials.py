@@ -43,6 +43,8 @@ class Reply:
     """Value of the Authorization header."""
     kind: str
     """One of "answer" (proves who we are), "resync" (tells our SQN, AUTS), "refusal" (the network's proof is wrong)."""
+    by_sim: bool = False
+    """Whether it answers AKA: then the network has proved itself, too."""
     why: str = ""
     """For a refusal: what was wrong with the challenge."""
 
@@ -141,16 +143,16 @@ class Credentials:
         except AkaError as error:
             # no digest answer and no AUTS tell the network that the SIM did not believe it (TS 24.229 5.1.1.5.3)
             self.forget()
-            return Reply(f'{self._lead(params, uri)}, nonce="{params.nonce}", response=""', "refusal", str(error))
+            return Reply(f'{self._lead(params, uri)}, nonce="{params.nonce}", response=""', "refusal", True, str(error))
         if answer.auts:
             self.forget()
             auts = base64.b64encode(answer.auts).decode()
             self._count = 0
             header = self._respond(params, b"", method, uri)
-            return Reply(f'{header}, auts="{auts}"', "resync")
+            return Reply(f'{header}, auts="{auts}"', "resync", True)
         self.sqn_ms = answer.sqn
         self._remember(params, answer.res)
-        return Reply(self._respond(params, answer.res, method, uri), "answer")
+        return Reply(self._respond(params, answer.res, method, uri), "answer", True)
 
     def forget(self) -> None:
         """Forget the last challenge, as after a restart of the phone."""

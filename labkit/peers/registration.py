@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ from labkit.wire.sip import SipMessage, parse_address, parse_message
 
 MAX_ROUNDS = 5
 """REGISTERs in one registration: the first, a resynchronisation, the answer, and a little more; then it is a loop."""
+
+
+MAX_INVALID = 2
+"""Challenges without a valid proof, one after another, to which a phone answers at all (TS 24.229 section 5.1.1.5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,15 @@ class Registered:
 class Registration:
     """The REGISTER procedure of one phone: one Call-ID for its whole life, CSeq counting on."""
 
-    def __init__(self, agent: Agent, credentials: Credentials, public_identity: str, contact_user: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        credentials: Credentials,
+        public_identity: str,
+        contact_user: str,
+        answer_delay_s: float,
+    ) -> None:
+        self._answer_delay_s = answer_delay_s
         self._agent = agent
         self._credentials = credentials
         self._identity = public_identity
@@ -54,6 +67,7 @@ class Registration:
         headers = {"Authorization": proof}
         proven: set[str] = set()
         reply: Reply | None = None
+        invalid = 0
         for _ in range(MAX_ROUNDS):
             raw, branch = self._write(tag, expires_s, headers)
             where = self._agent.proxy or self._agent.next_hop(self._uri, ())
@@ -67,11 +81,15 @@ class Registration:
             if response.status not in (401, 407):
                 break
             header, reply = self._prove(raw, response)
-            if header in proven and not _is_stale(response):
+            if (header in proven and not _is_stale(response)) or invalid == MAX_INVALID:
                 break
             headers[header] = reply.header
-            if reply.kind == "answer":
+            invalid = 0 if reply.kind == "answer" else invalid + 1
+            if reply.kind == "answer" and not reply.by_sim:
+                # a wrong password stays wrong; a SIM that has checked the network's proof answers each new challenge
                 proven.add(header)
+            if self._answer_delay_s > 0:
+                await asyncio.sleep(self._answer_delay_s)
         self._credentials.forget()
         raise refused(parse_message(raw), response, _hint(reply))
 

@@ -60,6 +60,7 @@ class UE:
         ring_limit_s: float = 180.0,
         rtp: bool = False,
         sqn_ms: int = 0,
+        answer_delay_s: float = 0.005,
         timers: Timers | None = None,
         access_network: str = ACCESS_NETWORK,
     ) -> None:
@@ -78,6 +79,8 @@ class UE:
             ring_limit_s: after this a call that nobody answers is told 480.
             rtp: send and take real sound in calls, unless told otherwise call by call.
             sqn_ms: highest sequence number that the SIM has seen; higher than the network's makes it resynchronise.
+            answer_delay_s: pause before a challenge is answered, as a real SIM takes one. Kamailio's S-CSCF stores what
+                it needs to check the answer just after it has sent the challenge: who is faster is challenged again.
             timers: base values of the SIP timers.
             access_network: P-Access-Network-Info; "" leaves it out.
         """
@@ -108,7 +111,9 @@ class UE:
             access_network=access_network,
             serve=self._serve,
         )
-        self._registration = Registration(self._agent, self._credentials, self.registered_identity, self._contact_user)
+        self._registration = Registration(
+            self._agent, self._credentials, self.registered_identity, self._contact_user, answer_delay_s
+        )
         self._users = {self._contact_user, *(parse_uri(uri).user for uri in subscriber.impus)}
         self._calls: deque[Call] = deque(maxlen=MAX_KEPT)
         self._messages: deque[SipMessage] = deque(maxlen=MAX_KEPT)

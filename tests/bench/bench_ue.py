@@ -2,6 +2,8 @@
 
 One registration is what a phone does in IMS: REGISTER, 401 with an AKA challenge, REGISTER with the answer, 200. The
 figure counts user and system time of the phones' process alone: everything between socket and `await ue.register()`.
+The phones answer at once here (answer_delay_s=0). The first line tells how fast this machine is: the goal of 12 000 was
+set on one where reading the headers of a SIP message into a dict of lists takes 3.9 us.
 
     python tests/bench/bench_ue.py [--phones 32] [--seconds 3] [--repeat 3]
 """
@@ -76,7 +78,7 @@ async def register_all(port: int, phones: int, seconds: float, scheme: str) -> t
         Owner(f"0010100000{n:05d}@{REALM}", (f"sip:0010100000{n:05d}@{REALM}", f"sip:u{n}@{REALM}"), **secret)
         for n in range(phones)
     ]
-    ues = [UE(owner, address="127.0.0.1", port=0, pcscf=("127.0.0.1", port)) for owner in owners]
+    ues = [UE(owner, address="127.0.0.1", port=0, pcscf=("127.0.0.1", port), answer_delay_s=0) for owner in owners]
     for ue in ues:
         await ue.start()
     times: list[float] = []
