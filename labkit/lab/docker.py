@@ -329,7 +329,7 @@ class DockerEngine:
             host_config=api.create_host_config(
                 network_mode=record.own["network"],
                 mounts=mounts,
-                tmpfs={RUN_DIR: _SCRATCH, "/tmp": _SCRATCH},
+                tmpfs={RUN_DIR: SCRATCH, "/tmp": SCRATCH},
                 mem_limit=f"{spec.memory_mb}m",
                 pids_limit=spec.pids,
                 **LOCKED_DOWN,
@@ -346,7 +346,7 @@ class DockerEngine:
         return str(made["Id"])
 
 
-_SCRATCH = f"uid={CONTAINER_USER},gid={CONTAINER_USER},mode=0755,size=64m"
+SCRATCH = f"uid={CONTAINER_USER},gid={CONTAINER_USER},mode=0755,size=64m"
 
 LOCKED_DOWN: dict[str, Any] = {
     "read_only": True,
