@@ -57,11 +57,12 @@ def _dataclass(name: str, fields: dict[str, Any]) -> Any:
     module, _, cls_name = name.partition(":")
     if module not in _MODULES:
         raise ReplayError(f"A recording names the type {name}, which no recording of this labkit holds.")
-    cls: Any = getattr(import_module(module), cls_name, None)
+    cls = getattr(import_module(module), cls_name, None)
     if cls is None or not dataclasses.is_dataclass(cls):
         raise ReplayError(f"A recording names the type {name}, which this labkit does not know: record it anew.")
     decoded = {key: from_json(item) for key, item in fields.items()}
-    return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in decoded.items()})
+    make: Any = cls
+    return make(**{key: tuple(item) if isinstance(item, list) else item for key, item in decoded.items()})
 
 
 def error_to_json(error: LabkitError) -> dict[str, Any]:
