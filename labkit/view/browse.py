@@ -63,8 +63,9 @@ def _browser_class() -> Any:
             self._messages, self._drawing, self._sheet = messages, drawing, sheet
             hovers = [hover_text(arrow, messages, full=not sheet.long) for arrow in drawing.arrows]
             self._figure = go.FigureWidget(sheet.figure(hovers), _validate=False)
+            self._figure._config = {**self._figure._config, "responsive": True, "displaylogo": False}
             self._figure.data[-1].on_click(self._clicked)
-            options = [("choose a message ...", None)]
+            options: list[tuple[str, int | None]] = [("choose a message ...", None)]
             options += [(_option(arrow), place) for place, arrow in enumerate(drawing.arrows)]
             self._list = widgets.Dropdown(options=options, layout={"width": "auto", "flex": "1 1 auto"})
             self._list.observe(self._chosen, "value")
@@ -78,7 +79,7 @@ def _browser_class() -> Any:
             controls = widgets.HBox([before, after, self._list], layout={"width": "100%"})
             side = widgets.VBox([controls, pane], layout={"flex": "1 1 380px", "min_width": "300px"})
             both = widgets.HBox([picture, side], layout={"width": "100%", "flex_flow": "row wrap"})
-            super().__init__([both])
+            super().__init__([both, _fitter_class()()])
 
         @property
         def selected(self) -> int | None:
@@ -113,16 +114,42 @@ def _browser_class() -> Any:
             place = change["new"]
             if place is None:
                 self._pane.value = _NOTHING
-                self._figure.layout.shapes = []
+                self._figure.plotly_relayout({"shapes": []})
                 return
             self._pane.value = _shown(self._drawing.arrows[place], self._messages)
-            self._figure.layout.shapes = [self._sheet.band(self._sheet.row[place])]
+            self._figure.plotly_relayout({"shapes": [self._sheet.band(self._sheet.row[place])]})
 
         def __repr__(self, **_options: Any) -> str:
             count = len(self._drawing.arrows)
             return f"A ladder of {count} messages; in a running notebook, click on one to read it."
 
     return Browser
+
+
+@cache
+def _fitter_class() -> Any:
+    import anywidget
+
+    class Fitter(anywidget.AnyWidget):
+        """Makes the figure take the width it has: plotly's widget is drawn before it has any, and stays 700 wide."""
+
+        _esm = _FITTER
+
+    return Fitter
+
+
+_FITTER = """
+function render({ el }) {
+  let timer = 0;
+  const fit = () => { clearTimeout(timer); timer = setTimeout(() => window.dispatchEvent(new Event("resize")), 60); };
+  const watch = new ResizeObserver(fit);
+  watch.observe(el);
+  el.style.width = "100%";
+  fit();
+  return () => watch.disconnect();
+}
+export default { render };
+"""
 
 
 def _shown(arrow: Arrow, messages: Messages) -> str:

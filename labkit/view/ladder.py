@@ -32,7 +32,7 @@ GAP_S = 0.2
 """A silence of at least this many seconds gets a row of its own."""
 
 _TOP_PX, _BOTTOM_PX, _LEFT_PX, _RIGHT_PX = 90, 44, 92, 34
-_NARROW_PX = 640
+_NARROW_PX = 470
 """Labels are placed so that nothing is cut off in a figure of this width."""
 _FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 _LABEL_PX, _CHARACTER_PX = 12, 6.5
@@ -118,6 +118,7 @@ class Sheet:
         several = len(self.drawing.nodes) > 1
         height = _TOP_PX + max(seen, 1) * ROW_PX + self._bottom_px()
         return {
+            "autosize": True,
             "height": height,
             "margin": {"l": _LEFT_PX, "r": _RIGHT_PX, "t": _TOP_PX, "b": self._bottom_px(), "pad": 0},
             "paper_bgcolor": theme.paper,

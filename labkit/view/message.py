@@ -74,11 +74,10 @@ class Explained:
     def _repr_html_(self) -> str:
         rows = "".join(_row(part) for part in self.parts)
         return (
-            '<div style="max-width:1100px;overflow-x:auto;text-align:left">'
+            '<div style="max-width:1100px;text-align:left;line-height:1.4;font-size:13px">'
             f"<div><b>{_shown(self.title)}</b> {_shown(self.about)}</div>"
-            f'<div style="{_MONO};margin:6px 0">{_shown(self.first_line)}</div>'
-            f'<table style="border-collapse:collapse;margin:0;table-layout:auto">{rows}</table>'
-            f"<details><summary>{len(self.raw)} bytes as they were on the wire</summary>"
+            f'<div style="{_MONO};margin:6px 0">{_shown(self.first_line)}</div>{rows}'
+            f'<details style="margin-top:6px"><summary>{len(self.raw)} bytes as they were on the wire</summary>'
             f'<pre style="{_MONO};white-space:pre-wrap">{_shown(_wire_text(self.raw))}</pre></details></div>'
         )
 
@@ -170,7 +169,8 @@ def _printable(text: str) -> str:
 # ---- HTML -----------------------------------------------------------------------------------------------------------
 
 _MONO = "font-family:var(--jp-code-font-family,monospace);font-size:12px;overflow-wrap:anywhere"
-_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:normal"
+_ROW = "display:flex;flex-wrap:wrap;column-gap:16px;padding:2px 0;border-top:1px solid rgba(128,128,128,.22)"
+"""Value and meaning side by side; where that would be narrow, one below the other."""
 
 
 def _shown(text: str) -> str:
@@ -183,10 +183,11 @@ def _row(part: Part) -> str:
     value = f" {_shown(part.value)}" if part.name and "=" not in part.name else _shown(part.value)
     about = _shown(part.about)
     spec = f' <span style="opacity:.7;white-space:nowrap">{_shown(part.spec)}</span>' if part.spec else ""
+    indent = f"padding-left:{18 * part.depth}px"
     return (
-        f'<tr style="background:none"><td style="{_CELL};{_MONO};padding-left:{18 * part.depth}px;min-width:240px">'
-        f"<b>{_shown(part.name)}</b>{flags}{value}{further}</td>"
-        f'<td style="{_CELL};min-width:160px;max-width:380px">{about}{spec}</td></tr>'
+        f'<div style="{_ROW}"><div style="flex:3 1 300px;min-width:0;{_MONO};{indent}">'
+        f"<b>{_shown(part.name)}</b>{flags}{value}{further}</div>"
+        f'<div style="flex:2 1 240px;min-width:0;{indent}">{about}{spec}</div></div>'
     )
 
 
