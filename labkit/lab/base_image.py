@@ -165,6 +165,7 @@ def _run(command: list[str], environ: Mapping[str, str], progress: Progress) -> 
                     progress(f"debootstrap: {line.removeprefix('I:').strip()}")
         except BaseException:
             process.terminate()
+            process.wait()  # leaving `with` by Ctrl-C does not wait, and the folder is about to be removed
             raise
     if process.returncode:
         raise StackError(_failure(process.returncode, last))

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.lab.docker import CONF_DIR, LOCKED_DOWN, PROGRAMS, RUN_DIR, SCRATCH, STATE_DIR
-from labkit.lab.images import DEFAULT_BASE_IMAGE, IMAGE_LABEL
+from labkit.lab.images import DEFAULT_BASE_IMAGE
 from labkit.lab.topology import NodeSpec, Places, Topology, load_topology, render_command, render_files
 
 NETWORK = "lab"
@@ -101,7 +101,6 @@ def _image(topology: Topology, name: str) -> dict[str, Any]:
             "context": "${LABKIT_ROOT:-.}",
             "dockerfile": dockerfile,
             "args": {"BASE_IMAGE": f"${{LABKIT_BASE_IMAGE:-{DEFAULT_BASE_IMAGE}}}"},
-            "labels": {IMAGE_LABEL: name},
         },
     }
 

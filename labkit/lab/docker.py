@@ -171,9 +171,7 @@ class DockerEngine:
             return NodeState("absent", "made but not started", address=address, container=container)
         return NodeState("exited", _why_exited(now), address=address, container=container)
 
-    def logs(
-        self, record: Record, node: str, *, follow: bool = False, tail: int | None = None
-    ) -> Iterator[str]:
+    def logs(self, record: Record, node: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
         """Yield the lines that the node's program wrote."""
         container = record.nodes.get(node, {}).get("container")
         if not container:
