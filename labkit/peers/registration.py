@@ -17,7 +17,7 @@ MAX_ROUNDS = 5
 
 
 MAX_INVALID = 2
-"""Challenges without a valid proof, one after another, to which a phone answers at all (TS 24.229 section 5.1.1.5.3)."""
+"""Challenges without a valid proof, one after another, to which a phone answers (TS 24.229 section 5.1.1.5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
