@@ -124,5 +124,9 @@ def store(notebook: Any, path: Path) -> None:
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            # Without its state, which is not stored, JupyterLab shows "model not found" in the widget's place; its
+            # text is shown instead until somebody runs the cell.
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
