@@ -73,7 +73,7 @@ AVPS = {
     "SIP-Digest-Authenticate": "what a password user is checked with",
     "Digest-Realm": "realm of the password",
     "Digest-Algorithm": "hash of the password scheme",
-    "Digest-QoP": "what the digest covers",
+    "Digest-Qop": "what the digest covers",
     "Digest-HA1": "hash of user, realm and password",
     "Charging-Information": "where charging records go",
     "Associated-Identities": "private identities of the same subscription",

@@ -113,15 +113,35 @@ def xml_lines(text: str) -> tuple[str, ...]:
     """Lay out XML one element a line. Purely by its tags: nothing in it is resolved, fetched or run."""
     import re
 
-    lines, depth = [], 0
-    for open_tag, words, close_tag in re.findall(r"(<[^/][^>]*>)?([^<]*)(</[^>]*>)?", text.strip()):
-        if not (open_tag or words.strip() or close_tag):
-            continue
-        level = depth - 1 if close_tag and not open_tag else depth
-        lines.append("  " * max(level, 0) + open_tag + words.strip() + close_tag)
-        opens = bool(open_tag) and not open_tag.endswith("/>") and open_tag[1] not in "?!"
-        depth = max(depth + opens - bool(close_tag), 0)
+    tokens = re.findall(r"<[^>]*>|[^<]+", text)
+    tokens = [token.strip() for token in tokens if token.strip()]
+    lines: list[str] = []
+    depth = at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        size = _leaf_size(tokens, at)
+        if token.startswith("</"):
+            depth = max(depth - 1, 0)
+        lines.append("  " * depth + "".join(tokens[at : at + size]))
+        if size == 1 and _opens(token):
+            depth += 1
+        at += size
     return tuple(lines)
+
+
+def _opens(token: str) -> bool:
+    return token.startswith("<") and not token.startswith(("</", "<?", "<!")) and not token.endswith("/>")
+
+
+def _leaf_size(tokens: list[str], at: int) -> int:
+    """How many tokens from here are an element without elements inside: <a></a> is 2, <a>text</a> is 3; else 1."""
+    if not _opens(tokens[at]):
+        return 1
+    for size in (2, 3):
+        between, last = tokens[at + 1 : at + size - 1], tokens[at + size - 1 : at + size]
+        if last and last[0].startswith("</") and not any(token.startswith("<") for token in between):
+            return size
+    return 1
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ _CX_ENUMS: dict[str, type[IntEnum]] = {
 }
 _SAME_IN_EVERY_RUN = {
     "Digest-Algorithm",
-    "Digest-QoP",
+    "Digest-Qop",
     "Digest-Realm",
     "Public-Identity",
     "Server-Name",
