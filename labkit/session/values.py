@@ -11,7 +11,12 @@ from labkit import errors
 from labkit.errors import LabkitError, ReplayError
 from labkit.wire import sip
 
-_MODULES = ("labkit.clients.hss", "labkit.peers.hss.subscribers")
+_MODULES = (
+    "labkit.clients.hss",
+    "labkit.peers.hss.subscribers",
+    "labkit.peers.media",
+    "labkit.peers.registration",
+)
 """Where a dataclass on a tape may come from: a tape must not name any other class."""
 
 
