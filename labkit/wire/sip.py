@@ -337,28 +337,27 @@ def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[tuple[str, s
     """Read header lines into (name, value) pairs; the values of Content-Length come a second time, on their own."""
     headers: list[tuple[str, str]] = []
     lengths: list[int] = []
-    for number in range(1, len(lines)):
-        line = lines[number]
+    known, add = KNOWN_KEYS.get, headers.append
+    for line in lines[1:]:
         name, colon, value = line.partition(":")
-        key = KNOWN_KEYS.get(name)
-        if key is not None and colon:
-            if key == "content-length":
-                lengths.append(len(headers))
-            headers.append((name, value.strip(" \t")))
-        elif line[:1] in (" ", "\t") and headers:
-            before, so_far = headers[-1]
-            headers[-1] = (before, f"{so_far} {line.strip(_BLANKS)}".strip(" "))
-        elif colon and TOKEN.fullmatch(name.rstrip(_BLANKS)):
+        key = known(name) if colon else None
+        if key is None:
+            if line[:1] in (" ", "\t") and headers:
+                before, so_far = headers[-1]
+                headers[-1] = (before, f"{so_far} {line.strip(_BLANKS)}".strip(" "))
+                continue
             name = name.rstrip(_BLANKS)
-            if header_key(name) == "content-length":
-                lengths.append(len(headers))
-            headers.append((name, value.strip(_BLANKS)))
-        else:
-            raise SipError(
-                f"Line {number + 1} is no header: {line[:60]!r}",
-                offset=_offset_of_line(raw, number),
-                spec="RFC 3261 section 7.3.1",
-            )
+            if not colon or not TOKEN.fullmatch(name):
+                number = lines.index(line, 1)
+                raise SipError(
+                    f"Line {number + 1} is no header: {line[:60]!r}",
+                    offset=_offset_of_line(raw, number),
+                    spec="RFC 3261 section 7.3.1",
+                )
+            key = header_key(name)
+        if key == "content-length":
+            lengths.append(len(headers))
+        add((name, value.strip(_BLANKS)))
     return tuple(headers), [headers[index][1] for index in lengths]
 
 

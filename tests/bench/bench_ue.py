@@ -98,6 +98,22 @@ async def register_all(port: int, phones: int, seconds: float, scheme: str) -> t
     return len(times), cpu, wall, times
 
 
+def _calibrate() -> float:
+    """Time the plainest reading of a message's headers, in us: the yardstick for how fast a machine is."""
+    lines = "".join(f"Header-{number}: value of header {number:040}\r\n" for number in range(12))
+    raw = b"SIP/2.0 200 OK\r\n" + lines.encode() + b"\r\n"
+    best = float("inf")
+    for _ in range(20):
+        started = time.process_time()
+        for _ in range(500):
+            found: dict[str, list[str]] = {}
+            for line in raw[: raw.find(b"\r\n\r\n")].decode().split("\r\n")[1:]:
+                name, _, value = line.partition(":")
+                found.setdefault(name, []).append(value.strip())
+        best = min(best, (time.process_time() - started) / 500 * 1e6)
+    return best
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +121,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
+    print(f"this machine: {_calibrate():.1f} us to read the headers of a message of 836 bytes into a dict of lists")
     print("scheme      phones  registrations  per core-second  CPU us each  per s wall  p50 ms  p99 ms")
     for scheme, phones in (("AKAv1-MD5", options.phones), ("MD5", options.phones), ("AKAv1-MD5", 1)):
         ours, theirs = multiprocessing.Pipe()

@@ -19,6 +19,7 @@ from sip_torture import EVERYTHING
 from ue_parts import QUICK, first_lines, in_loop, lose, owner, uri
 
 from labkit.errors import ProtocolError, SdpError, SipError
+from labkit.peers.transaction import Timers
 from labkit.peers.ue import UE
 from labkit.wire.rtp import parse_rtcp, parse_rtp
 from labkit.wire.sdp import parse_sdp
@@ -161,7 +162,8 @@ async def test_running_phone() -> None:
 @in_loop
 async def test_phone_does_not_grow() -> None:
     """After 64*T1 a phone that was fed damaged messages holds hardly more memory than before."""
-    async with UE(owner("bob"), address="127.0.0.1", port=0, timers=QUICK, ring_limit_s=0.5) as bob:
+    timers = Timers(t1_s=0.01, t2_s=0.04)
+    async with UE(owner("bob"), address="127.0.0.1", port=0, timers=timers, ring_limit_s=0.2) as bob:
         loop = asyncio.get_running_loop()
         stranger, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
 
@@ -170,7 +172,7 @@ async def test_phone_does_not_grow() -> None:
                 chance = random.Random(seed + number)
                 stranger.sendto(mutated(chance, chance.choice(MESSAGES))[:60000], bob.address)
                 await asyncio.sleep(0)
-            await asyncio.sleep(QUICK.give_up_s + 1.5)
+            await asyncio.sleep(2 * timers.give_up_s + 0.5)
             bob._calls.clear()
             bob._messages.clear()
             return tracemalloc.get_traced_memory()[0]
