@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,7 @@ def started(engine: DockerEngine, node: str) -> Record:
     lab.token = "s3cret"
     engine.allocate(load_topology(), lab)
     engine.start_node(load_topology(), lab, node)
+    engine.release(lab)
     return lab
 
 
@@ -265,6 +268,7 @@ def test_a_stopped_container_is_used_again_unless_its_image_changed(engine: Dock
     assert engine.state(lab, "pcscf").detail == "exit code 137"
     engine.start_node(load_topology(), lab, "pcscf")
     assert next(iter(daemon.objects["container"].values())) is container
+    engine.release(lab)
     container["Config"]["Image"] = "labkit/kamailio:old"
     engine.start_node(load_topology(), lab, "pcscf")
     assert next(iter(daemon.objects["container"].values())) is not container
@@ -281,6 +285,31 @@ def test_states(engine: DockerEngine, daemon: FakeDaemon) -> None:
     assert "memory_mb" in _why_exited({"OOMKilled": True})
     daemon.objects["container"].clear()
     assert engine.state(lab, "pcscf").state == "absent"
+
+
+def test_a_container_that_docker_does_not_start_says_why(
+    engine: DockerEngine, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts run in the background: until the daemon has answered a node counts as running, then its refusal comes."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def refuse(key: str) -> None:
+        asked.set()
+        answer.wait(10)
+        raise Refused("no space left on device")
+
+    monkeypatch.setattr(daemon, "start", refuse)
+    lab = record()
+    engine.allocate(load_topology(), lab)
+    engine.start_node(load_topology(), lab, "pcscf")
+    assert asked.wait(10)
+    assert engine.state(lab, "pcscf").detail == "starting"
+    answer.set()
+    with pytest.raises(StackError, match="starting pcscf: .*disk is full"):
+        while engine.state(lab, "pcscf").detail == "starting":
+            time.sleep(0.001)
+    engine.teardown(lab)
+    assert daemon.objects["container"] == {}
 
 
 def test_teardown_takes_all_of_one_lab_and_nothing_else(engine: DockerEngine, daemon: FakeDaemon) -> None:

@@ -16,7 +16,7 @@ one, and a read-only root. Phones run on the host, bound to the bridge's own add
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Network
@@ -59,6 +59,7 @@ class DockerEngine:
         """
         self._daemon = Daemon()
         self._user = user or owner_label()
+        self._starting: dict[str, Future[None]] = {}
 
     # ---- before a lab ----------------------------------------------------------------------------
 
@@ -125,24 +126,41 @@ class DockerEngine:
     # ---- nodes -----------------------------------------------------------------------------------
 
     def release(self, record: Record) -> None:
-        """Nothing is held only while a lab starts."""
+        """Let the daemon finish what it was asked to start."""
+        self._wait_for_starts(node.get("container", "") for node in record.nodes.values())
 
     def start_node(self, topology: Topology, record: Record, node: str) -> None:
-        """Start a node's container, making it first unless a stopped one of the same image is there."""
+        """Start a node's container, making it first unless a stopped one of the same image is there.
+
+        The daemon needs half a second to start one, so it is asked in the background and several start at once;
+        what it says against it comes out of `state`.
+        """
         spec = topology.node(node)
         _write_files(
             record.node_folder(node) / "conf",
             render_files(topology, spec, self._places(topology, record, node)),
         )
         with said_plainly(f"starting {node}"):
-            api = self._daemon.api()
             image = image_recipe(topology, spec.image).tag
             container = self._reusable(record, node, image) or self._create(topology, record, spec, image)
             record.nodes[node] = {"container": container}
-            api.start(container)
+        self._starting[container] = _in_background(partial(self._start, node, container))
+
+    def _start(self, node: str, container: str) -> None:
+        with said_plainly(f"starting {node}"):
+            self._daemon.api().start(container)
+
+    def _wait_for_starts(self, containers: Iterable[str]) -> None:
+        """Return once the daemon has answered, whatever it said."""
+        for container in containers:
+            start = self._starting.pop(container, None)
+            if start is not None:
+                start.exception()
 
     def stop_nodes(self, record: Record, nodes: tuple[str, ...], *, kill: bool = False) -> None:
         """Stop containers and keep them: their logs can be read, and starting again is quick."""
+
+        self._wait_for_starts(record.nodes.get(node, {}).get("container", "") for node in nodes)
 
         def stop(node: str) -> None:
             container = record.nodes.get(node, {}).get("container")
@@ -158,9 +176,19 @@ class DockerEngine:
         _at_once([partial(stop, node) for node in nodes])
 
     def state(self, record: Record, node: str) -> NodeState:
-        """Look the node's container up."""
+        """Look the node's container up.
+
+        Raises:
+            StackError: the daemon did not start it; says why.
+        """
         container = record.nodes.get(node, {}).get("container", "")
         address = record.addresses.get(node, "")
+        start = self._starting.get(container)
+        if start is not None and not start.done():
+            return NodeState("running", "starting", address=address, container=container)
+        if start is not None:
+            self._starting.pop(container, None)
+            start.result()
         found = self._inspect(container) if container else None
         if found is None:
             return NodeState("absent", address=address)
@@ -221,6 +249,7 @@ class DockerEngine:
 
     def teardown(self, record: Record) -> None:
         """Remove every container, the network and the volumes of this lab."""
+        self._wait_for_starts(list(self._starting))
         self._remove(f"{LAB_LABEL}={record.id}")
 
     def leftovers(self) -> list[str]:
@@ -404,6 +433,14 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
     if rest:
         yield rest.decode(errors="replace")
+
+
+def _in_background(job: Callable[[], None]) -> Future[None]:
+    """Run a job in a thread of its own, which ends with it."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    begun = pool.submit(job)
+    pool.shutdown(wait=False)
+    return begun
 
 
 def _at_once(jobs: list[Callable[[], None]]) -> None:
