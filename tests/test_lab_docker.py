@@ -235,6 +235,12 @@ def started(engine: DockerEngine, node: str) -> Record:
     return lab
 
 
+def wait_for_answer(engine: DockerEngine, lab: Record, node: str) -> None:
+    """Ask for the node's state until the daemon has answered its start."""
+    while engine.state(lab, node).detail == "starting":
+        time.sleep(0.001)
+
+
 def test_every_container_is_locked_down(engine: DockerEngine, daemon: FakeDaemon) -> None:
     """Not root, nothing writable but memory, no capability, limits, labels, fixed name and address."""
     lab = started(engine, "hss")
@@ -305,9 +311,8 @@ def test_a_container_that_docker_does_not_start_says_why(
     assert asked.wait(10)
     assert engine.state(lab, "pcscf").detail == "starting"
     answer.set()
-    with pytest.raises(StackError, match="starting pcscf: .*disk is full"):
-        while engine.state(lab, "pcscf").detail == "starting":
-            time.sleep(0.001)
+    with pytest.raises(StackError, match=r"starting pcscf: .*disk is full"):
+        wait_for_answer(engine, lab, "pcscf")
     engine.teardown(lab)
     assert daemon.objects["container"] == {}
 
