@@ -41,13 +41,19 @@ def test_a_right_message_cites_its_proof(first: Capture) -> None:
     assert f"frame {int(first.steps.at[6, 'frame'])} of this capture" in result._repr_html_()
 
 
-@pytest.mark.parametrize("empty", [None, ..., "", [], (), {}, {"a": ...}])
+@pytest.mark.parametrize("empty", [None, ..., "", "  ", [], (), {}, {"a": ...}])
 def test_no_answer_is_not_right(first: Capture, empty: object) -> None:
     """An untouched exercise does not pass."""
     with pytest.raises(CheckFailed, match="no answer yet"):
         lk.check(first).message(empty, command="MAR")
     with pytest.raises(CheckFailed, match="no answer yet"):
         lk.check(first).value(empty, lambda cap: empty)
+
+
+def test_a_number_out_of_the_table_is_a_number(first: Capture) -> None:
+    """What pandas and numpy hand out counts as well as what is typed."""
+    number = first.steps.index[first.steps.message == "MAR"].to_numpy()[0]
+    assert repr(lk.check(first).message(number, command="MAR")) == "Right. Message 6 shows it: scscf -> hss MAR."
 
 
 @pytest.mark.parametrize("wrong", [1, 7, 99, 0, -1, "6", 6.5, True, [6]])

@@ -67,7 +67,7 @@ def test_numbers_and_names_stand_around_it() -> None:
 
 def test_an_arrow_leads_from_sender_to_receiver() -> None:
     """The first message goes from the first lifeline to the second, the last one back."""
-    sip = next(trace for trace in figure(recording("01"))["data"] if trace.get("name") == "SIP call-1")
+    sip = next(trace for trace in figure(recording("01"))["data"] if trace.get("name") == "call-1")
     assert sip["x"][:3] == [0, 1, None]
     assert sip["x"][-3:] == [1, 0, None]
 
@@ -76,7 +76,7 @@ def test_calls_and_diameter_have_colours_of_their_own() -> None:
     """A legend names them; all come from the palette for the colour-blind."""
     drawn = figure(recording("05"))
     named = {trace["name"]: trace["line"]["color"] for trace in drawn["data"] if trace.get("showlegend")}
-    assert list(named) == ["SIP call-1", "SIP call-2", "SIP call-3", "Diameter"]
+    assert list(named) == ["call-1", "call-2", "call-3", "Diameter"]
     assert len(set(named.values())) == 4
     assert drawn["layout"]["showlegend"]
 
@@ -100,7 +100,7 @@ def test_a_silence_breaks_the_lifelines() -> None:
 def test_a_message_to_oneself_is_a_loop() -> None:
     """Out of the lifeline, down, and back into it."""
     merged = read_capture(next(IMS.glob("01*.pcap")), {**NAMES, "172.30.0.11": "scscf"})
-    sip = next(t for t in figure(merged, show="all")["data"] if t.get("name") == "SIP call-1")
+    sip = next(t for t in figure(merged, show="all")["data"] if t.get("name") == "call-1")
     assert [2, 2.3, 2.3, 2, None] in [sip["x"][at : at + 5] for at in range(len(sip["x"]))]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LessonError
@@ -146,7 +147,7 @@ class Check:
         if not items:
             raise CheckFailed("There is no answer yet.")
         for item in items:
-            if isinstance(item, bool) or not isinstance(item, int):
+            if isinstance(item, bool) or not isinstance(item, Integral):  # numpy's too: an index gives those
                 raise CheckFailed(f"{item!r} is no message number; the numbers stand at the left of `steps`.")
             if item not in self._capture.steps.index:
                 last = len(self._capture.steps)
@@ -197,9 +198,11 @@ def _same(left: Any, right: Any) -> bool:
 def _is_empty(answer: Any) -> bool:
     if answer is None or answer is ...:
         return True
+    if isinstance(answer, str):
+        return not answer.strip()
     if isinstance(answer, dict):
         return not answer or any(_is_empty(item) for item in answer.values())
-    return isinstance(answer, str | list | tuple | set) and len(answer) == 0
+    return isinstance(answer, list | tuple | set) and len(answer) == 0
 
 
 def _not_empty(answer: Any) -> None:

@@ -73,7 +73,12 @@ class Arrow:
     @property
     def short_label(self) -> str:
         """`short_message` and the detail in one line."""
-        return "  ".join(part for part in (*self.short_message, self.detail) if part)
+        return "  ".join(part for part in (*self.short_message, self.short_detail) if part)
+
+    @property
+    def short_detail(self) -> str:
+        """The detail without the type that every UAR of a first REGISTER has in this core."""
+        return self.detail.removesuffix(" REGISTRATION_AND_CAPABILITIES")
 
     @property
     def sentence(self) -> str:

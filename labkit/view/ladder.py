@@ -36,9 +36,9 @@ _NARROW_PX = 470
 """Labels are placed so that nothing is cut off in a figure of this width."""
 _FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 _LABEL_PX, _CHARACTER_PX = 12, 6.5
-_MOST_GROUPS = 6
+_MOST_GROUPS = 5
 """A legend of more entries than these would not fit in a narrow figure; then the hover text alone names the call."""
-_LEGEND_PX = 33
+_LEGEND_PX = 30
 """The legend's distance from the top, in pixels."""
 _LOOP = 0.3
 """Width of the loop of a message to itself, in distances between lifelines."""
@@ -276,7 +276,7 @@ class Sheet:
                 if not chosen:
                     continue
                 xs, ys = self._paths(chosen)
-                name = f"SIP {group}" if group else "Diameter"
+                name = group or "Diameter"
                 traces.append(self._trace(
                     mode="lines", x=xs, y=ys, name=name,
                     legendgroup=name, showlegend=not again,
@@ -345,7 +345,7 @@ class Sheet:
         if self.long:
             return cross + arrow.short_label
         words = f"<b>{escape(arrow.short_message[0])}</b>"
-        for small in (arrow.short_message[1], arrow.detail):
+        for small in (arrow.short_message[1], arrow.short_detail):
             words += f"  <span style='font-size:10.5px'>{escape(small)}</span>" if small else ""
         return cross + words
 

@@ -2,7 +2,8 @@
 
     python tests/bench/bench_ladder.py [--sizes 20,200,2000]
 
-'story' holds 'canon'; 'text' and 'browse' hold 'story'; 'figure' is the drawing alone, with its JSON. Least of three runs each.
+'story' holds 'canon'; 'text' and 'browse' hold 'story'; 'figure' is the drawing alone, with its JSON.
+Least of three runs each.
 """
 
 from __future__ import annotations
