@@ -97,7 +97,7 @@ class FakeDaemon:
     def remove_container(self, key: str, force: bool, v: bool) -> None:
         if self.objects["container"].pop(key, None) is None:
             response = type("Response", (), {"status_code": 404, "reason": "gone"})()
-            raise NotFound("no such container", response=response)  # type: ignore[arg-type]
+            raise NotFound("no such container", response=response)
 
     def remove_network(self, key: str) -> None:
         del self.objects["network"][key]
