@@ -153,7 +153,7 @@ async def test_messages_and_options() -> None:
 @in_loop
 async def test_any_lost_datagram_is_made_good(loser: str, number: int) -> None:
     """Whichever datagram of a call with hold, resume and BYE gets lost: retransmission makes the call go through."""
-    async with two_phones(auto_answer=True) as (alice, bob):
+    async with two_phones(timers=QUICK, auto_answer=True) as (alice, bob):
         sent = lose(alice if loser == "alice" else bob, number)
         ours = await alice.call(uri(bob))
         theirs = await bob.wait_call()
@@ -172,7 +172,7 @@ async def test_any_lost_datagram_is_made_good(loser: str, number: int) -> None:
 @in_loop
 async def test_any_lost_datagram_of_a_cancelled_call(loser: str, number: int) -> None:
     """The same for a call that is cancelled while it rings."""
-    async with two_phones() as (alice, bob):
+    async with two_phones(timers=QUICK) as (alice, bob):
         lose(alice if loser == "alice" else bob, number)
         ours = await alice.call(uri(bob), wait="calling")
         assert (await ours.cancel()).status == 487
@@ -214,7 +214,7 @@ async def test_refusal_that_comes_again_gets_its_ack_again() -> None:
     """A 486 that is repeated because its ACK got lost is acknowledged again, with the INVITE's branch (timer D)."""
     async with (
         peer(say(486), silent) as core,
-        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK) as alice,
+        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
     ):
         with pytest.raises(CallFailed, match="486 Busy Here"):
             await alice.call("bob")
@@ -248,7 +248,7 @@ async def test_route_set_is_turned_round_for_the_caller() -> None:
 
     async with (
         peer(accept) as core,
-        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK) as alice,
+        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
     ):
         call = await alice.call("bob")
         await call.bye()
@@ -273,7 +273,7 @@ async def test_strict_router_of_rfc2543() -> None:
 
     async with (
         peer(accept) as core,
-        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK) as alice,
+        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
     ):
         await (await alice.call("bob")).bye()
         bye = core.requests[-1]
@@ -293,7 +293,7 @@ async def test_repeated_200_gets_its_ack_again_and_a_fork_is_hung_up() -> None:
 
     async with (
         peer(accept) as core,
-        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK) as alice,
+        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
     ):
         call = await alice.call("bob")
         invite = core.requests[0]
@@ -312,7 +312,7 @@ async def test_repeated_200_gets_its_ack_again_and_a_fork_is_hung_up() -> None:
 @in_loop
 async def test_glare() -> None:
     """Both hold at once: somebody hears 491, waits a random time, and in the end both hold (RFC 3261 14.1)."""
-    async with two_phones(auto_answer=True) as (alice, bob):
+    async with two_phones(timers=QUICK, auto_answer=True) as (alice, bob):
         ours = await alice.call(uri(bob))
         theirs = await bob.wait_call()
         await theirs.wait_state("answered")
@@ -341,7 +341,7 @@ async def test_cancel_that_comes_too_late() -> None:
 @in_loop
 async def test_missing_ack_ends_the_call() -> None:
     """A 200 is repeated until the ACK comes; when it never does, the callee gives up with a BYE (13.3.1.4)."""
-    async with two_phones(auto_answer=True) as (alice, bob):
+    async with two_phones(timers=QUICK, auto_answer=True) as (alice, bob):
         transport = alice._agent._transport
         send = transport.send
         transport.send = lambda raw, *where: None if raw.startswith(b"ACK") else send(raw, *where)  # type: ignore[method-assign]
@@ -406,7 +406,7 @@ async def test_targets() -> None:
     """A name, a number, a tel: or sip: URI and another phone are all called as the home network writes them."""
     async with (
         peer(say(404)) as core,
-        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK) as alice,
+        UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
     ):
         other = UE(owner("bob"), address="127.0.0.1")
         home = alice.realm
@@ -432,9 +432,7 @@ async def test_proxy_that_wants_proof() -> None:
     for send in ("call", "message"):
         async with (
             peer(say(407, challenge), say(407, challenge), say(407, challenge)) as core,
-            UE(
-                owner("alice", password="secret"), address="127.0.0.1", port=0, pcscf=core.address, timers=QUICK
-            ) as alice,
+            UE(owner("alice", password="secret"), address="127.0.0.1", port=0, pcscf=core.address) as alice,
         ):
             with pytest.raises(CallFailed, match="407"):
                 await (alice.call("bob") if send == "call" else alice.message("bob", "x"))

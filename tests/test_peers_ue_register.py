@@ -33,7 +33,6 @@ def phone_of(address: tuple[str, int], sqn_ms: int = SQN - 32, **options: object
         address="127.0.0.1",
         port=0,
         pcscf=address,
-        timers=QUICK,
         sqn_ms=sqn_ms,
         **options,  # type: ignore[arg-type]
     )
@@ -279,7 +278,7 @@ async def test_challenges_that_cannot_be_answered() -> None:
 @in_loop
 async def test_silence_is_said_after_64_t1() -> None:
     """A P-CSCF that says nothing: the REGISTER goes out again and again (timer E), then the error says so (F)."""
-    async with peer(silent) as core, phone_of(core.address) as phone:
+    async with peer(silent) as core, phone_of(core.address, timers=QUICK) as phone:
         with pytest.raises(CallFailed, match=r"no answer in 2.56 s: sent \d+ times to 127.0.0.1") as caught:
             await phone.register()
         assert caught.value.status == 0
@@ -291,7 +290,7 @@ async def test_silence_is_said_after_64_t1() -> None:
 @in_loop
 async def test_lost_answer_is_asked_for_again() -> None:
     """When the answer to a REGISTER gets lost, the same REGISTER goes out again and one answer suffices."""
-    async with peer(silent, silent, say(200)) as core, phone_of(core.address) as phone:
+    async with peer(silent, silent, say(200)) as core, phone_of(core.address, timers=QUICK) as phone:
         assert (await phone.register()).status == 200
         assert len({request.to_bytes() for request in core.requests}) == 1
         assert len(core.requests) == 3

@@ -1,4 +1,4 @@
-"""Phones through a real IMS core: registration, calls with hold and resume, BYE of either side, CANCEL, messages, tel:."""
+"""Phones through a real IMS core: registration, calls with hold and resume, BYE, CANCEL, MESSAGE, tel: numbers."""
 
 from __future__ import annotations
 
