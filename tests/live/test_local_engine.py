@@ -29,8 +29,8 @@ COSMETIC = (
     "I_Snd_CER(): Error on finding local host address",
 )
 """What Kamailio says at a clean start and cannot be asked not to say."""
-ORDINARY_UID = 54321
-"""A user without account, group or right."""
+ORDINARY_UID = 50_000 + os.getpid() % 10_000
+"""A user without account, group or right; another one for each test run, as two may go on at once."""
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def _as_user(command: list[str], environment: dict[str, str], folder: Path) -> s
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 def test_the_whole_lab_runs_as_a_user_without_any_right(core: RunningLab) -> None:
-    """Fetching, starting, registering, a fault and stopping, as uid 54321, beside root's own lab."""
+    """Fetching, starting, registering, a fault and stopping, as a bare number, beside root's own lab."""
     python = reachable_python()
     if python is None:
         pytest.skip("no Python here that another user may run")
