@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,7 +36,9 @@ class Lessons:
 
     def __init__(self, root: Path, engine: str) -> None:
         self.root = root
-        for name in ("data", "docker", "labkit", "pyproject.toml", "requirements.lock"):
+        for name in ("data", "docker", "labkit"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "requirements.lock"):
             (root / name).symlink_to(ROOT / name)
         (root / "notebooks").mkdir()
         for path in (ROOT / "notebooks").glob("*.ipynb"):
@@ -97,17 +100,15 @@ def test_up_proves_the_lab_and_opens_the_first_lesson(lessons: Lessons, browser:
     assert "REGISTER" in lessons.said
     assert "401 Unauthorized" in lessons.said
     browser.open(lessons.url)
-    browser.wait_for(READY, 60)
-    assert "00_start_here" in browser.value(
-        "document.title + document.querySelector('.jp-NotebookPanel').title + location"
-    )
+    browser.wait_for(READY, 120)
+    browser.wait_for("document.querySelector('#jp-main-dock-panel .lm-mod-current')?.textContent == '00_start_here.ipynb'")
 
 
 def test_lesson_01_runs_and_its_ladder_can_be_clicked(lessons: Lessons, browser: Chromium, tmp_path: Path) -> None:
     """Run All runs lesson 01 to its end without an error; the ladder is on the screen; a click shows a message."""
     path = next((lessons.root / "notebooks").glob("01_*.ipynb"))
     browser.open(re.sub(r"00_start_here\.ipynb", path.name, lessons.url))
-    browser.wait_for(READY, 60)
+    browser.wait_for(READY, 120)
     menu(browser, 4, "runmenu:run-all")
     notebook = saved_when_run(browser, path)
     errors = [
@@ -138,24 +139,40 @@ def saved_when_run(browser: Chromium, path: Path) -> dict[str, list[dict[str, ob
         assert time.monotonic() < give_up, "the lesson does not come to its end"
 
 
+def scroll_until(browser: Chromium, script: str) -> None:
+    """Scroll down from the top until something is there: JupyterLab takes out of the page what is far from the view."""
+    for place in range(0, 40_000, 500):
+        browser.value(f"document.querySelector('.jp-WindowedPanel-outer').scrollTop = {place}")
+        time.sleep(0.25)
+        if browser.value(script):
+            return
+    raise AssertionError(f"nowhere in the notebook: {script}")
+
+
 LADDER = "document.querySelector('.jp-OutputArea .jupyter-widgets .js-plotly-plot')"
 """The clickable ladder of `browse()`: a plotly figure inside a widget, not a stored picture."""
 ARROW = f"""(() => {{
     const plot = {LADDER}, layout = plot._fullLayout, box = plot.getBoundingClientRect();
-    const heads = plot._fullData.filter(t => t.mode && t.mode.includes('markers') && t.customdata);
-    const trace = heads.reduce((a, b) => (b.x.length > a.x.length ? b : a));
+    const trace = plot._fullData[plot._fullData.length - 1];
     const at = (axis, value) => axis._offset + axis.l2p(axis.d2l(value));
     const i = trace.x.findIndex(v => v !== null);
     return [box.x + at(layout.xaxis, trace.x[i]), box.y + at(layout.yaxis, trace.y[i])];
 }})()"""
-"""Where the first point that can be clicked stands on the screen."""
+"""Where the first point of the last trace, the one that can be clicked, stands on the screen."""
+IN_SIGHT = f"(r => r.top > 60 && r.top < 500)({LADDER}.getBoundingClientRect())"
 TEXT_BESIDE = f"{LADDER}.closest('.jp-OutputArea-output').innerText"
 
 
 def see_and_click_the_ladder(browser: Chromium, tmp_path: Path) -> None:
     """Scroll to the clickable ladder, see that it is drawn, click an arrow, and read its message beside it."""
-    browser.wait_for(f"!!{LADDER}", 30)
-    browser.value(f"{LADDER}.scrollIntoView({{block: 'start'}})")
+    scroll_until(browser, f"!!{LADDER}")
+    for _ in range(20):  # what comes into the page above it moves it once more
+        browser.value(f"{LADDER}.scrollIntoView({{block: 'start'}})")
+        time.sleep(0.3)
+        browser.value("document.querySelector('.jp-WindowedPanel-outer').scrollTop -= 40")
+        time.sleep(0.3)
+        if browser.value(f"!!{LADDER} && {IN_SIGHT}"):
+            break
     browser.wait_for(f"{LADDER}.querySelectorAll('.scatterlayer .trace').length > 0")
     time.sleep(0.5)
     browser.photograph(tmp_path / "ladder.png")
