@@ -42,6 +42,24 @@ Content-Length: 0
 """RFC 3665 section 2.1, message F1."""
 
 
+RINGING_RFC3261 = crlf("""SIP/2.0 180 Ringing
+Via: SIP/2.0/UDP server10.biloxi.com;branch=z9hG4bK4b43c2ff8.1
+ ;received=192.0.2.3
+Via: SIP/2.0/UDP bigbox3.site3.atlanta.com;branch=z9hG4bK77ef4c2312983.1
+ ;received=192.0.2.2
+Via: SIP/2.0/UDP pc33.atlanta.com;branch=z9hG4bKnashds8
+ ;received=192.0.2.1
+To: Bob <sip:bob@biloxi.com>;tag=a6c85cf
+From: Alice <sip:alice@atlanta.com>;tag=1928301774
+Call-ID: a84b4c76e66710
+Contact: <sip:bob@192.0.2.4>
+CSeq: 314159 INVITE
+Content-Length: 0
+
+""")
+"""RFC 3261 section 24.2, message F6."""
+
+
 # ---- recordings -----------------------------------------------------------------------------------------------------
 def test_recorded_messages_come_back_byte_for_byte() -> None:
     """Every SIP message that a real IMS core sent is read, found fine, and written back unchanged."""
@@ -263,6 +281,25 @@ def test_register_of_rfc3665() -> None:
     assert (message.from_user, message.from_tag, message.to_user, message.to_tag) == ("bob", "a73kszlfl", "bob", None)
     assert message.branch == "z9hG4bKnashds7"
     assert repr(message) == "<SIP REGISTER sips:ss2.biloxi.example.com>"
+
+
+def test_ringing_of_rfc3261() -> None:
+    """A 180 that passed three hops, with folded Via lines: the top Via comes first, each with where it was received."""
+    message = parse_message(RINGING_RFC3261)
+    assert (message.status, message.reason, message.is_request) == (180, "Ringing", False)
+    vias = [parse_via(value) for value in message.all("via")]
+    assert [via.host for via in vias] == ["server10.biloxi.com", "bigbox3.site3.atlanta.com", "pc33.atlanta.com"]
+    assert [via.param("received") for via in vias] == ["192.0.2.3", "192.0.2.2", "192.0.2.1"]
+    assert message.branch == "z9hG4bK4b43c2ff8.1"
+    assert (message.from_user, message.from_tag, message.to_user, message.to_tag) == (
+        "alice",
+        "1928301774",
+        "bob",
+        "a6c85cf",
+    )
+    assert (message.cseq, message.cseq_method) == (314159, "INVITE")
+    assert message.to_bytes() == RINGING_RFC3261
+    assert repr(message) == "<SIP 180 Ringing (answer to INVITE)>"
 
 
 def test_compact_and_long_names_are_one() -> None:

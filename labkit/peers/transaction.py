@@ -448,8 +448,9 @@ class Transactions:
             self._watcher = self.loop.call_at(self._watched[0][0], self._wake)
 
     def _wake(self) -> None:
+        """Wake those that are due; those that have been answered leave the queue, due or not."""
         now = self.loop.time()
-        while self._watched and self._watched[0][0] <= now:
+        while self._watched and (self._watched[0][0] <= now or not self._watched[0][1].is_waiting):
             transaction = self._watched.popleft()[1]
             if transaction.is_waiting:
                 transaction.wait()
