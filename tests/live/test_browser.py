@@ -101,7 +101,8 @@ def test_up_proves_the_lab_and_opens_the_first_lesson(lessons: Lessons, browser:
     assert "401 Unauthorized" in lessons.said
     browser.open(lessons.url)
     browser.wait_for(READY, 120)
-    browser.wait_for("document.querySelector('#jp-main-dock-panel .lm-mod-current')?.textContent == '00_start_here.ipynb'")
+    tab = "document.querySelector('#jp-main-dock-panel .lm-mod-current')?.textContent"
+    browser.wait_for(f"{tab} == '00_start_here.ipynb'")
 
 
 def test_lesson_01_runs_and_its_ladder_can_be_clicked(lessons: Lessons, browser: Chromium, tmp_path: Path) -> None:
@@ -123,9 +124,12 @@ def test_lesson_01_runs_and_its_ladder_can_be_clicked(lessons: Lessons, browser:
 
 
 def menu(browser: Chromium, place: int, command: str) -> None:
-    """Choose a command from the menu that stands at this place of the menu bar."""
+    """Choose a command from the menu that stands at this place of the menu bar.
+
+    The toolbar has buttons for the same commands, and an open menu may cover them: only entries of menus count.
+    """
     browser.click_on(f".lm-MenuBar-item:nth-child({place})")
-    browser.click_on(f'[data-command="{command}"]')
+    browser.click_on(f'.lm-Menu-item[data-command="{command}"]')
 
 
 def saved_when_run(browser: Chromium, path: Path) -> dict[str, list[dict[str, object]]]:
