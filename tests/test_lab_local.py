@@ -83,7 +83,9 @@ def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 def test_a_full_log_does_not_end_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel stops the file from growing; the program goes on."""
     monkeypatch.setattr(process, "LOG_LIMIT_BYTES", 10_000)
-    chatter = "import os,time\ntime.sleep(0.2)\nwhile 1:\n try: os.write(1, b'x' * 1000)\n except OSError: time.sleep(0.01)"
+    chatter = (
+        "import os,time\ntime.sleep(0.2)\nwhile 1:\n try: os.write(1, b'x' * 1000)\n except OSError: time.sleep(0.01)"
+    )
     pid, ticks = spawn([sys.executable, "-S", "-c", chatter], environment(tmp_path), tmp_path, tmp_path / "log")
     deadline = time.monotonic() + 5
     while (tmp_path / "log").stat().st_size < 10_000 and time.monotonic() < deadline:
