@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labkit.capture.table import Messages
 
 _NOTHING = "<p style='opacity:.7'>Click on an arrow, or choose a message, and it is explained here.</p>"
+_BUTTON = {"width": "40px", "flex": "0 0 auto"}
 _PANE_PX = 560
 """Height of the message; longer ones scroll."""
 _MOST_ROWS_PX = 900
@@ -61,7 +62,7 @@ def _browser_class() -> Any:
 
         def __init__(self, messages: Messages, drawing: Drawing, sheet: Sheet) -> None:
             self._messages, self._drawing, self._sheet = messages, drawing, sheet
-            hovers = [hover_text(arrow, messages, full=not sheet.long) for arrow in drawing.arrows]
+            hovers = [hover_text(arrow, messages, full=False) for arrow in drawing.arrows]  # the rest is in the pane
             self._figure = go.FigureWidget(sheet.figure(hovers), _validate=False)
             self._figure._config = {**self._figure._config, "responsive": True, "displaylogo": False}
             self._figure.data[-1].on_click(self._clicked)
@@ -69,8 +70,8 @@ def _browser_class() -> Any:
             options += [(_option(arrow), place) for place, arrow in enumerate(drawing.arrows)]
             self._list = widgets.Dropdown(options=options, layout={"width": "auto", "flex": "1 1 auto"})
             self._list.observe(self._chosen, "value")
-            before = widgets.Button(icon="chevron-left", tooltip="the message before", layout={"width": "40px"})
-            after = widgets.Button(icon="chevron-right", tooltip="the next message", layout={"width": "40px"})
+            before = widgets.Button(icon="chevron-left", tooltip="the message before", layout=_BUTTON)
+            after = widgets.Button(icon="chevron-right", tooltip="the next message", layout=_BUTTON)
             before.on_click(lambda _button: self._move(-1))
             after.on_click(lambda _button: self._move(1))
             self._pane = widgets.HTML(_NOTHING)

@@ -50,7 +50,7 @@ def hover_text(arrow: Arrow, messages: Messages, *, full: bool = True) -> str:
     ]
     if full:
         pairs = _sip_pairs(messages.raw[arrow.row]) if arrow.protocol == "sip" else _diameter_pairs(arrow, messages)
-        lines += [f"<b>{name}</b> {_safe(value)}" for name, value in pairs]
+        lines += [f"<b>{name}</b> {_safe(value)}" if name else _safe(value) for name, value in pairs]
     return "<br>".join(lines)
 
 
