@@ -217,9 +217,9 @@ class _Reader:
 
     def _pcapng_blocks(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         while not self.damage and len(buffer) - position >= 12:
-            if int.from_bytes(
-                buffer[position : position + 4], "big"
-            ) == _SECTION_HEADER and not self._section(buffer, position):
+            if int.from_bytes(buffer[position : position + 4], "big") == _SECTION_HEADER and not self._section(
+                buffer, position
+            ):
                 break
             kind, size = struct.unpack_from(self._order + "II", buffer, position)
             if size < 12 or size % 4 or size > _BIGGEST_BLOCK:
@@ -251,9 +251,7 @@ class _Reader:
                 number, high, low, captured, on_wire = struct.unpack_from(self._order + "IIIII", body)
                 self._packet(frames, number, (high << 32) | low, body, 20, captured, on_wire)
             elif kind == _PACKET:
-                number, _drops, high, low, captured, on_wire = struct.unpack_from(
-                    self._order + "HHIIII", body
-                )
+                number, _drops, high, low, captured, on_wire = struct.unpack_from(self._order + "HHIIII", body)
                 self._packet(frames, number, (high << 32) | low, body, 20, captured, on_wire)
             elif kind == _SIMPLE_PACKET:
                 on_wire = struct.unpack_from(self._order + "I", body)[0]
@@ -298,9 +296,7 @@ class _Reader:
         raw = body[start : start + captured]
         self._append(frames, time_ns, interface.linktype, raw, "\n".join(comments), on_wire)
 
-    def _append(
-        self, frames: list[Frame], time_ns: int, linktype: int, raw: bytes, comment: str, on_wire: int
-    ) -> None:
+    def _append(self, frames: list[Frame], time_ns: int, linktype: int, raw: bytes, comment: str, on_wire: int) -> None:
         self._count += 1
         frames.append(Frame(self._count, time_ns, linktype, raw, comment, on_wire))
 
@@ -339,9 +335,7 @@ def pcap_header(linktype: int = LINKTYPE_ETHERNET) -> bytes:
 
 def pcap_record(time_ns: int, raw: bytes, wire_size_bytes: int = 0) -> bytes:
     """Give one record for a file that starts with `pcap_header`."""
-    return (
-        struct.pack("<IIII", time_ns // 10**9, time_ns % 10**9, len(raw), wire_size_bytes or len(raw)) + raw
-    )
+    return struct.pack("<IIII", time_ns // 10**9, time_ns % 10**9, len(raw), wire_size_bytes or len(raw)) + raw
 
 
 def pcapng(frames: Iterable[Frame], names: Mapping[str, str] | None = None, comment: str = "") -> bytes:
