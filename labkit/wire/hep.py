@@ -109,9 +109,7 @@ def parse_packet(raw: bytes) -> HepPacket:
             correlation_id=chunks.get(_CHUNK_CORRELATION_ID, b"").decode("utf-8", "replace"),
         )
     except (KeyError, ValueError) as error:
-        raise ProtocolError(
-            f"A chunk is missing or has a wrong size: {error}", field="chunk", spec=_SPEC
-        ) from error
+        raise ProtocolError(f"A chunk is missing or has a wrong size: {error}", field="chunk", spec=_SPEC) from error
 
 
 def _chunks(raw: bytes) -> dict[int, bytes]:
