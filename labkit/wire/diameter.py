@@ -403,21 +403,20 @@ def scan_avps(raw: bytes, start: int = HEADER_SIZE) -> tuple[dict[int, bytes], i
     """
     found: dict[int, bytes] = {}
     at, end, count, seen = start, len(raw), 0, 0
-    unpack, vendor_of = _AVP_HEAD.unpack_from, int.from_bytes
+    padded = raw + b"\0\0\0\0"  # so that a vendor can be read behind a last header that has none
+    unpack = _VENDOR_HEAD.unpack_from
     while at < end:
         if end - at < 8:
             raise _bad_length(raw, at, end)
-        code, word = unpack(raw, at)
+        code, word, vendor = unpack(padded, at)
         stop = at + (word & 0xFFFFFF)
         if word & 0x80000000:
             head = at + 12
-            if stop < head or stop > end:
-                raise _bad_length(raw, at, end)
-            code |= vendor_of(raw[at + 8 : head], "big") << 32
+            code |= vendor << 32
         else:
             head = at + 8
-            if stop < head or stop > end:
-                raise _bad_length(raw, at, end)
+        if stop < head or stop > end:
+            raise _bad_length(raw, at, end)
         found[code] = raw[head:stop]
         seen |= word
         count += 1

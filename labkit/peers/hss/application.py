@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from labkit.errors import AkaError
@@ -56,7 +57,8 @@ _AUTHENTICATION_ENDED: Final = frozenset(
     {ServerAssignmentType.AUTHENTICATION_FAILURE, ServerAssignmentType.AUTHENTICATION_TIMEOUT}
 )
 
-_AKA_SCHEMES: Final = frozenset({"Digest-AKAv1-MD5", "Digest-AKAv2-MD5"})
+_AKA: Final = "Digest-AKAv1-MD5"
+_AKA_SCHEMES: Final = frozenset({_AKA, "Digest-AKAv2-MD5"})
 _MAX_VECTORS: Final = 5
 """More vectors than this are not given out at once, whatever is asked (TS 29.228 section 6.3 leaves it open)."""
 
@@ -117,43 +119,38 @@ class Application:
         user, (result, _) = self._identify(found)
         if user is None:
             return result, self._echo(found)
-        number = read_number(found, _NUMBER_ITEMS)
-        scheme, authorization = _read_item(found[_AUTH_ITEM])
-        if user.milenage is not None and (scheme in _AKA_SCHEMES or scheme.lower() == "unknown"):
-            if authorization:
-                self._resynchronise(user, authorization)
-            label = scheme if scheme in _AKA_SCHEMES else "Digest-AKAv1-MD5"
-            items = self._vectors(user, label, min(max(number, 1), _MAX_VECTORS))
-        elif user.ha1 and (scheme == "SIP Digest" or scheme.lower() == "unknown"):
-            items = _NUMBER_ONE + cx.digest_item(user.home_realm, user.ha1).to_bytes()
-        elif user.ha1 and scheme == "Digest-MD5":
-            items = _NUMBER_ONE + _clear_password_item(user, self._random_bytes(16)).to_bytes()
-        else:
+        items = self._items(user, found)
+        if not items:
             return cx.AUTH_SCHEME_NOT_SUPPORTED, self._echo(found)
         self._note_pending(user, found)
-        self.store.touch(user)
+        if user.sqn > user.sqn_kept:
+            self.store.touch(user)
         identity = user.impu_avps.get(found[PUBLIC_IDENTITY])
         return cx.SUCCESS, (user.user_name_avp + identity if identity else self._echo(found)) + items
+
+    def _items(self, user: User, found: dict[int, bytes]) -> bytes:
+        """Make the SIP-Auth-Data-Items that a user's way of authentication allows; empty for a scheme it cannot do."""
+        number = read_number(found, _NUMBER_ITEMS)
+        scheme, authorization = _read_item(found[_AUTH_ITEM])
+        hss_chooses = scheme.lower() == "unknown"
+        if user.milenage is not None and (hss_chooses or scheme in _AKA_SCHEMES):
+            if authorization:
+                self._resynchronise(user, authorization)
+            return self._vectors(user, _AKA if hss_chooses else scheme, min(max(number, 1), _MAX_VECTORS))
+        if user.ha1 and (hss_chooses or scheme == "SIP Digest"):
+            return _NUMBER_ONE + cx.digest_item(user.home_realm, user.ha1).to_bytes()
+        if user.ha1 and scheme == "Digest-MD5":
+            return _NUMBER_ONE + _clear_password_item(user, self._random_bytes(16)).to_bytes()
+        return b""
 
     def _vectors(self, user: User, scheme: str, number: int) -> bytes:
         milenage = user.milenage
         assert milenage is not None
-        if number == 1 and scheme == "Digest-AKAv1-MD5":
+        if number == 1 and scheme == _AKA:
             user.sqn = sqn = next_sqn(user.sqn)
             vector = milenage.vector(self._random_bytes(16), sqn, user.subscriber.amf)
-            return b"".join(
-                (
-                    _AKA_0,
-                    vector.rand,
-                    vector.autn,
-                    _AKA_1,
-                    vector.xres,
-                    _AKA_2,
-                    vector.ck,
-                    _AKA_3,
-                    vector.ik,
-                )
-            )
+            autn, xres = vector.autn, vector.xres
+            return b"".join((_AKA_0, vector.rand, autn, _AKA_1, xres, _AKA_2, vector.ck, _AKA_3, vector.ik))
         parts = [Avp.of("SIP-Number-Auth-Items", number).to_bytes()]
         for n in range(1, number + 1):
             user.sqn = next_sqn(user.sqn)
@@ -168,7 +165,7 @@ class Application:
         if len(authorization) != 30:
             raise wrong_value(avp_key("SIP-Authorization"), authorization, "must be RAND and AUTS, 16 and 14 bytes")
         try:
-            user.sqn = open_auts(milenage, authorization[:16], authorization[16:])
+            user.sqn, user.sqn_kept = open_auts(milenage, authorization[:16], authorization[16:]), -1
         except AkaError:
             return
 
@@ -178,9 +175,10 @@ class Application:
             if not user.pending:
                 user.previous = user.scscf
             user.assign(asking)
-            user.pending = True
-        elif user.state != REGISTERED:
-            user.pending = True
+        elif user.state == REGISTERED or user.pending:
+            return
+        user.pending = True
+        self.store.touch(user)
 
     # --- SAR, TS 29.228 section 6.1.2 ---
 
@@ -233,6 +231,10 @@ class Application:
         return cx.SUCCESS
 
     def _serve(self, user: User, state: str, found: dict[int, bytes]) -> Result:
+        now = user.scscf
+        same = (now.name, now.host, now.realm) == (found[SERVER_NAME], found[ORIGIN_HOST], found[ORIGIN_REALM])
+        if same and user.state == state and not user.pending:
+            return cx.SUCCESS  # a re-registration changes nothing
         asking = _asking(found)
         if user.scscf.name and user.scscf.name != asking.name:
             return cx.IDENTITY_ALREADY_REGISTERED
@@ -336,6 +338,8 @@ _AKA_0, _AKA_1, _AKA_2, _AKA_3 = _aka_template()
 
 def _asking(found: dict[int, bytes]) -> Scscf:
     """Name the S-CSCF that sends a request."""
+    if not found[SERVER_NAME]:
+        raise wrong_value(SERVER_NAME, b"", "is empty")
     for key in (SERVER_NAME, ORIGIN_HOST, ORIGIN_REALM):
         _check_text(key, found[key])
     return Scscf(found[SERVER_NAME], found[ORIGIN_HOST], found[ORIGIN_REALM])
@@ -349,6 +353,7 @@ def _check_text(key: int, payload: bytes) -> None:
         raise wrong_value(key, payload, "is not UTF-8") from error
 
 
+@lru_cache(64)  # a CSCF sends the same bytes each time, but for a resynchronisation
 def _read_item(payload: bytes) -> tuple[str, bytes]:
     """Read scheme and SIP-Authorization out of a SIP-Auth-Data-Item; no scheme means that the HSS chooses."""
     inner, _, _ = scan_avps(payload, 0)

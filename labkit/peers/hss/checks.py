@@ -79,6 +79,16 @@ _MANY: Final = frozenset(
 
 _ONE_IDENTITY: Final = frozenset({Command.USER_AUTHORIZATION, Command.MULTIMEDIA_AUTH, Command.LOCATION_INFO})
 _PUBLIC_IDENTITY: Final = avp_key("Public-Identity")
+CX_COMMANDS: Final = frozenset(
+    {
+        int(Command.USER_AUTHORIZATION),
+        int(Command.SERVER_ASSIGNMENT),
+        int(Command.LOCATION_INFO),
+        int(Command.MULTIMEDIA_AUTH),
+    }
+)
+"""Cx requests that an HSS serves."""
+
 _KNOWN: Final = frozenset(code | vendor << 32 for code, vendor in AVPS)
 
 _SIZES: Final = {
@@ -120,28 +130,24 @@ def check_header(code: int, application_id: int, flags: int) -> None:
         )
 
 
-def read_request(code: int, raw: bytes) -> dict[int, bytes]:
+def read_request(code: int, raw: bytes) -> tuple[dict[int, bytes], bool]:
     """Read the AVPs of a request and refuse what the RFC refuses.
 
     Args:
         code: command code, one that `check_header` let pass.
         raw: the whole message.
     Returns:
-        Payload by `avp_key`.
+        Payload by `avp_key`, and True when every AVP stands once.
     Raises:
         DiameterError: 5014 wrong length, 3009 unknown AVP flags, 5001 unknown mandatory AVP, 5009 too many, 5005
             missing; each with the Failed-AVP.
     """
     found, count, flags = scan_avps(raw)
-    usual = (
-        count == len(found)
-        and not flags & AVP_RESERVED
-        and found.keys() >= _REQUIRED_SETS[code]
-        and found.keys() <= _KNOWN
-    )
+    single = count == len(found)
+    usual = single and not flags & AVP_RESERVED and found.keys() >= _REQUIRED_SETS[code] and found.keys() <= _KNOWN
     if not usual:
         _check_in_full(code, raw)
-    return found
+    return found, single
 
 
 def _check_in_full(code: int, raw: bytes) -> None:

@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
     def _refuse_frame(self, data: bytes, error: DiameterError, answers: list[bytes]) -> None:
         """The framing is lost: answer a request whose header is there, and close."""
         if self.state is OPEN and len(data) >= HEADER_SIZE and data[4] & 0x80:
-            answers.append(self._exchange.refuse(data[:HEADER_SIZE], error).raw)
+            answers.append(self._exchange.refuse(data[:HEADER_SIZE], error)[0])
         self.close(str(error))
 
     def _keep(self, data: bytes, at: int, end: int) -> None:
@@ -202,22 +202,23 @@ class Connection(asyncio.Protocol):
         if raw[8:12] == b"\0\0\0\0" and code in _BASE:
             answers.append(self._serve_base(code, raw))
             return
-        reply = self._exchange.answer(raw)
-        answers.append(reply.raw)
-        server.log(self.host, reply.summary)
+        answer, summary = self._exchange.answer(raw, server.logging)
+        answers.append(answer)
+        if summary:
+            server.log(self.host, summary)
 
     def _serve_base(self, code: int, raw: bytes) -> bytes:
         try:
             request = parse_message(raw)
             check_header(code, request.application_id, request.flags)
-            found = read_request(code, raw)
+            found, _ = read_request(code, raw)
             answer = _BASE[code](self, request, found)
         except DiameterError as error:
-            reply = self._exchange.refuse(raw, error)
-            self._server.log(self.host, reply.summary)
+            refusal, summary = self._exchange.refuse(raw, error)
+            self._server.log(self.host, summary)
             if code == Command.CAPABILITIES_EXCHANGE:
                 self.close("CER refused")
-            return reply.raw
+            return refusal
         return answer
 
     def _answer_base(self, request: Message, result_code: int, *avps: Avp) -> bytes:

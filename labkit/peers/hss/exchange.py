@@ -6,7 +6,8 @@ No socket in here: the connection hands in whole messages and sends what comes o
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from labkit.errors import DiameterError
 from labkit.peers.hss.application import (
@@ -15,7 +16,7 @@ from labkit.peers.hss.application import (
     Application,
     Outcome,
 )
-from labkit.peers.hss.checks import check_header, read_request
+from labkit.peers.hss.checks import CX_COMMANDS, check_header, read_request
 from labkit.wire import cx
 from labkit.wire.cx import Command, Result
 from labkit.wire.diameter import (
@@ -36,16 +37,12 @@ _DESTINATION_REALM: Final = avp_key("Destination-Realm")
 _DESTINATION_HOST: Final = avp_key("Destination-Host")
 _FAILED_AVP: Final = avp_key("Failed-AVP")
 _PROXY_INFO: Final = avp_key("Proxy-Info")
+_SAR: Final = int(Command.SERVER_ASSIGNMENT)
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
-class Reply(NamedTuple):
-    """An answer, and what a log line says about it."""
-
-    raw: bytes
-    """The whole message."""
-    summary: str
-    """For example "UAR alice sip:alice@realm -> DIAMETER_FIRST_REGISTRATION"."""
+Reply = tuple[bytes, str]
+"""An answer, and what a log line says about it: "UAR sip:alice@realm -> DIAMETER_FIRST_REGISTRATION"."""
 
 
 class Exchange:
@@ -62,21 +59,31 @@ class Exchange:
         self._origin = origin
         self._common = cx.application_avp().to_bytes() + state + origin
         self._results: dict[Result, tuple[bytes, str]] = {}
+        self._handlers: dict[int, Callable[[dict[int, bytes]], Outcome]] = {
+            int(Command.USER_AUTHORIZATION): application.uar,
+            int(Command.MULTIMEDIA_AUTH): application.mar,
+            int(Command.LOCATION_INFO): application.lir,
+        }
 
-    def answer(self, raw: bytes) -> Reply:
+    def answer(self, raw: bytes, describe: bool = True) -> Reply:
         """Answer one request; whatever it holds, an answer comes out.
 
         Args:
             raw: one whole message with the R flag, 20 bytes or more.
+            describe: False leaves the text for the log empty where all went well.
         """
         _, word, application_id, hop, end = _HEADER.unpack_from(raw)
         code, flags = word & 0xFFFFFF, word >> 24
         try:
-            check_header(code, application_id, flags)
-            found = read_request(code, raw)
+            if application_id != cx.CX_APPLICATION_ID or code not in CX_COMMANDS or flags & FLAG_ERROR:
+                check_header(code, application_id, flags)
+            found, single = read_request(code, raw)
             if found[_DESTINATION_REALM] != self._realm or _DESTINATION_HOST in found:
                 self._check_destination(found)
-            result, extra = self._dispatch(code, found, raw)
+            if code == _SAR:
+                result, extra = self.application.sar(found, _identities(found, single, raw))
+            else:
+                result, extra = self._handlers[code](found)
         except DiameterError as error:
             return self.refuse(raw, error)
         session_id = found[_SESSION_ID]
@@ -84,35 +91,14 @@ class Exchange:
         packed, name = self._results.get(result) or self._pack_result(result)
         if _PROXY_INFO in found:
             extra += _copies(raw, _PROXY_INFO)  # in their order, RFC 6733 section 6.2
-        body = b"".join(
-            (
-                b"\0\0\1\x07\x40",
-                (size + 8).to_bytes(3, "big"),
-                session_id,
-                _PAD[size & 3],
-                self._common,
-                packed,
-                extra,
-            )
-        )
-        header = _HEADER.pack(
-            0x01000000 | HEADER_SIZE + len(body), (flags & FLAG_PROXIABLE) << 24 | code, application_id, hop, end
-        )
+        head = b"\0\0\1\x07\x40" + (size + 8).to_bytes(3, "big")
+        body = b"".join((head, session_id, _PAD[size & 3], self._common, packed, extra))
+        length = 0x01000000 | HEADER_SIZE + len(body)
+        answer = _HEADER.pack(length, (flags & FLAG_PROXIABLE) << 24 | code, application_id, hop, end) + body
+        if not describe:
+            return answer, ""
         who = found.get(PUBLIC_IDENTITY) or found.get(USER_NAME) or b""
-        return Reply(header + body, f"{_NAMES[code]} {who.decode('utf-8', 'replace')} -> {name}")
-
-    def _dispatch(self, code: int, found: dict[int, bytes], raw: bytes) -> Outcome:
-        application = self.application
-        if code == Command.USER_AUTHORIZATION:
-            return application.uar(found)
-        if code == Command.MULTIMEDIA_AUTH:
-            return application.mar(found)
-        if code == Command.LOCATION_INFO:
-            return application.lir(found)
-        identities = tuple(
-            avp.raw for avp in parse_avps(raw, HEADER_SIZE) if avp.code | avp.vendor << 32 == PUBLIC_IDENTITY
-        )
-        return application.sar(found, identities)
+        return answer, f"{command_name(code, True)} {who.decode('utf-8', 'replace')} -> {name}"
 
     def _check_destination(self, found: dict[int, bytes]) -> None:
         if found[_DESTINATION_REALM].lower() != self._realm.lower():
@@ -165,18 +151,15 @@ class Exchange:
         answer_flags = (flags & FLAG_PROXIABLE) | (FLAG_ERROR if protocol_error else 0)
         header = _HEADER.pack(0x01000000 | HEADER_SIZE + len(body), answer_flags << 24 | code, application_id, hop, end)
         name = result_name(error.result_code)
-        return Reply(header + body, f"{command_name(code, True)} -> {name}: {error}")
+        return header + body, f"{command_name(code, True)} -> {name}: {error}"
 
 
-_NAMES: Final = {
-    int(code): command_name(code, True)
-    for code in (
-        Command.USER_AUTHORIZATION,
-        Command.MULTIMEDIA_AUTH,
-        Command.SERVER_ASSIGNMENT,
-        Command.LOCATION_INFO,
-    )
-}
+def _identities(found: dict[int, bytes], single: bool, raw: bytes) -> tuple[bytes, ...]:
+    """Collect the Public-Identity AVPs of a request, of which a SAR may have several."""
+    if single:
+        return (found[PUBLIC_IDENTITY],) if PUBLIC_IDENTITY in found else ()
+    avps = parse_avps(raw, HEADER_SIZE)
+    return tuple(avp.raw for avp in avps if avp.code | avp.vendor << 32 == PUBLIC_IDENTITY)
 
 
 def _session_id(raw: bytes) -> bytes:

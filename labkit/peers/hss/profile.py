@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape
+from html import escape
 
 from labkit.peers.hss.subscribers import FilterCriterion, ServicePointTrigger, Subscriber
 
@@ -22,7 +22,7 @@ def user_data_xml(subscriber: Subscriber) -> bytes:
     criteria = "".join(_criterion(ifc) for ifc in sorted(subscriber.ifcs, key=lambda ifc: ifc.priority))
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>'
-        f"<IMSSubscription><PrivateID>{escape(subscriber.impi)}</PrivateID>"
+        f"<IMSSubscription><PrivateID>{_text(subscriber.impi)}</PrivateID>"
         f"<ServiceProfile>{identities}{criteria}</ServiceProfile></IMSSubscription>"
     )
     return text.encode()
@@ -32,7 +32,7 @@ def _identity(subscriber: Subscriber, impu: str) -> str:
     barred = int(subscriber.barred or impu in subscriber.barred_impus)
     return (
         f"<PublicIdentity><BarringIndication>{barred}</BarringIndication>"
-        f"<Identity>{escape(impu)}</Identity></PublicIdentity>"
+        f"<Identity>{_text(impu)}</Identity></PublicIdentity>"
     )
 
 
@@ -41,10 +41,10 @@ def _criterion(ifc: FilterCriterion) -> str:
     if ifc.triggers:
         spts = "".join(_trigger(spt) for spt in ifc.triggers)
         trigger = f"<TriggerPoint><ConditionTypeCNF>{int(ifc.cnf)}</ConditionTypeCNF>{spts}</TriggerPoint>"
-    service = f"<ServiceInfo>{escape(ifc.service_info)}</ServiceInfo>" if ifc.service_info else ""
+    service = f"<ServiceInfo>{_text(ifc.service_info)}</ServiceInfo>" if ifc.service_info else ""
     return (
         f"<InitialFilterCriteria><Priority>{ifc.priority}</Priority>{trigger}"
-        f"<ApplicationServer><ServerName>{escape(ifc.server)}</ServerName>"
+        f"<ApplicationServer><ServerName>{_text(ifc.server)}</ServerName>"
         f"<DefaultHandling>{ifc.default_handling}</DefaultHandling>{service}</ApplicationServer>"
         "</InitialFilterCriteria>"
     )
@@ -59,13 +59,17 @@ def _trigger(spt: ServicePointTrigger) -> str:
 
 def _test(spt: ServicePointTrigger) -> str:
     if spt.method:
-        return f"<Method>{escape(spt.method)}</Method>"
+        return f"<Method>{_text(spt.method)}</Method>"
     if spt.request_uri:
-        return f"<RequestURI>{escape(spt.request_uri)}</RequestURI>"
+        return f"<RequestURI>{_text(spt.request_uri)}</RequestURI>"
     if spt.session_case is not None:
         return f"<SessionCase>{spt.session_case}</SessionCase>"
     if spt.header:
-        content = f"<Content>{escape(spt.header_content)}</Content>" if spt.header_content else ""
-        return f"<SIPHeader><Header>{escape(spt.header)}</Header>{content}</SIPHeader>"
-    content = f"<Content>{escape(spt.sdp_content)}</Content>" if spt.sdp_content else ""
-    return f"<SessionDescription><Line>{escape(spt.sdp_line)}</Line>{content}</SessionDescription>"
+        content = f"<Content>{_text(spt.header_content)}</Content>" if spt.header_content else ""
+        return f"<SIPHeader><Header>{_text(spt.header)}</Header>{content}</SIPHeader>"
+    content = f"<Content>{_text(spt.sdp_content)}</Content>" if spt.sdp_content else ""
+    return f"<SessionDescription><Line>{_text(spt.sdp_line)}</Line>{content}</SessionDescription>"
+
+
+def _text(value: str) -> str:
+    return escape(value, quote=False)

@@ -69,11 +69,13 @@ class HssServer:
         self.mirror = Mirror(options.mirror) if options.mirror else None
         self.message_time_s = MESSAGE_TIME_S
         self.watchdog_s = WATCHDOG_S
+        self.logging = not options.quiet
         self.peers: dict[str, Connection] = {}
         self._connections: set[Connection] = set()
         self._log_to = sys.stderr if log_to is None else log_to
         self._lines: list[str] = []
         self._flushing = False
+        self._stopped = False
         self._hop = random.getrandbits(32)
         # RFC 6733 section 3: the upper 12 bits are the lower 12 bits of the start time.
         self._end = (int(time.time()) & 0xFFF) << 20 | random.getrandbits(20)
@@ -123,7 +125,10 @@ class HssServer:
         return int(self._servers[1].sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Say goodbye to the peers (DPR), close everything, write what is open."""
+        """Say goodbye to the peers (DPR), close everything, write what is open; a second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         for server in self._servers:
             server.close()
         open_peers = [peer for peer in self._connections if peer.state is OPEN]
@@ -197,7 +202,7 @@ class HssServer:
 
     def log(self, peer: str, text: str) -> None:
         """Write one line to the log; lines of one turn of the loop go out together."""
-        if self.options.quiet:
+        if not self.logging:
             return
         self._lines.append(f"{peer} {text}")
         if not self._flushing:

@@ -7,7 +7,9 @@ Three facts make up the state of a subscriber (TS 29.228 section 6, TS 23.228 se
 * `pending`: an S-CSCF has asked for a challenge (MAR), and nobody knows yet whether the phone will pass it.
 
 All of it lives in memory; the rows that a batch of requests has changed are written in one transaction before the
-answers leave, so an answer that somebody has seen is never forgotten, whatever kills the process.
+answers leave, so an answer that somebody has seen is never forgotten, whatever kills the process. SQN alone is
+written ahead: the file holds a number that is not given out yet, so that not every challenge costs a write, and an
+HSS that was killed goes on with it. A SIM takes such a step for what it is.
 """
 
 from __future__ import annotations
@@ -15,37 +17,42 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from labkit.errors import LabkitError, StackError
 from labkit.peers.hss.profile import user_data_xml
 from labkit.peers.hss.subscribers import Subscriber, subscriber_from_fields
-from labkit.wire.aka import Milenage, digest_ha1
+from labkit.wire.aka import SQN_LIMIT, Milenage, digest_ha1
 from labkit.wire.diameter import Avp
+
+SQN_AHEAD: Final = 64 * 33
+"""How far ahead SQN is written: 64 challenges."""
 
 NOT_REGISTERED: Final = "not_registered"
 REGISTERED: Final = "registered"
 UNREGISTERED: Final = "unregistered"
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS user_state (
-    impi TEXT PRIMARY KEY, sqn INTEGER NOT NULL, state TEXT NOT NULL, pending INTEGER NOT NULL,
-    scscf_name BLOB NOT NULL, scscf_host BLOB NOT NULL, scscf_realm BLOB NOT NULL,
-    previous_name BLOB NOT NULL, previous_host BLOB NOT NULL, previous_realm BLOB NOT NULL
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scscf (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, host TEXT NOT NULL, realm TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS user (
+    id INTEGER PRIMARY KEY, impi TEXT NOT NULL UNIQUE, sqn INTEGER NOT NULL, state TEXT NOT NULL,
+    pending INTEGER NOT NULL, scscf INTEGER NOT NULL, previous INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS subscriber_change (
     impi TEXT PRIMARY KEY, removed INTEGER NOT NULL, fields TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_COLUMNS = (
-    "impi, sqn, state, pending, scscf_name, scscf_host, scscf_realm, previous_name, previous_host, previous_realm"
-)
+# An UPDATE of short fixed columns by number costs a quarter of replacing a row of names.
+_WRITE = "UPDATE user SET sqn = ?, state = ?, pending = ?, scscf = ?, previous = ? WHERE id = ?"
+_MAX_SCSCFS: Final = 256
+"""More S-CSCFs than this are not remembered once nobody is assigned to them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scscf:
+class Scscf(NamedTuple):
     """One S-CSCF, by both of its names."""
 
     name: bytes = b""
@@ -72,9 +79,11 @@ class User:
         "pending",
         "previous",
         "registrable",
+        "row_id",
         "scscf",
         "server_name_avp",
         "sqn",
+        "sqn_kept",
         "state",
         "subscriber",
         "user_data_avp",
@@ -83,6 +92,8 @@ class User:
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.sqn = subscriber.sqn
+        self.sqn_kept = -1
+        self.row_id = 0
         self.state = NOT_REGISTERED
         self.pending = False
         self.scscf = NOBODY
@@ -142,6 +153,7 @@ class Store:
         self.by_impu: dict[bytes, User] = {}
         self._provisioned = {subscriber.impi: subscriber for subscriber in subscribers}
         self._dirty: set[User] = set()
+        self._scscf_ids: dict[Scscf, int] = {}
         self._database = _open(path)
         self._load()
 
@@ -173,13 +185,38 @@ class Store:
         """Write all changed users in one transaction."""
         if not self._dirty:
             return
-        rows = [_row(user) for user in self._dirty]
+        for user in self._dirty:
+            if user.sqn > user.sqn_kept:
+                user.sqn_kept = min(user.sqn + SQN_AHEAD, SQN_LIMIT - 1)
+        self._write(self._dirty)
         self._dirty.clear()
-        marks = ",".join("?" * 10)
+
+    def _write(self, users: Iterable[User]) -> None:
         database = self._database
         database.execute("BEGIN")
-        database.executemany(f"INSERT OR REPLACE INTO user_state ({_COLUMNS}) VALUES ({marks})", rows)
+        database.executemany(_WRITE, [self._row(user) for user in users])
         database.execute("COMMIT")
+
+    def _row(self, user: User) -> tuple[Any, ...]:
+        now, before = self._scscf_id(user.scscf), self._scscf_id(user.previous)
+        return user.sqn_kept, user.state, user.pending, now, before, user.row_id
+
+    def _scscf_id(self, scscf: Scscf) -> int:
+        found = self._scscf_ids.get(scscf)
+        return self._note_scscf(scscf) if found is None else found
+
+    def _note_scscf(self, scscf: Scscf) -> int:
+        if len(self._scscf_ids) >= _MAX_SCSCFS:
+            self._forget_scscfs()
+        names = (scscf.name.decode(), scscf.host.decode(), scscf.realm.decode())
+        row = self._database.execute("INSERT INTO scscf (name, host, realm) VALUES (?, ?, ?) RETURNING id", names)
+        found = self._scscf_ids[scscf] = int(row.fetchone()[0])
+        return found
+
+    def _forget_scscfs(self) -> None:
+        used = {NOBODY} | {user.scscf for user in self.users()} | {user.previous for user in self.users()}
+        for scscf in [known for known in self._scscf_ids if known not in used]:
+            self._database.execute("DELETE FROM scscf WHERE id = ?", (self._scscf_ids.pop(scscf),))
 
     def add(self, subscriber: Subscriber, fields: dict[str, Any]) -> User:
         """Add a subscriber that the file does not hold, for good.
@@ -193,6 +230,7 @@ class Store:
         self._remember(subscriber.impi, False, fields)
         user = User(subscriber)
         self._index(user)
+        self._make_rows()
         return user
 
     def change(self, user: User, fields: dict[str, Any]) -> None:
@@ -214,7 +252,7 @@ class Store:
         self._unindex(user)
         user.provision(changed)
         if "sqn" in fields:
-            user.sqn = int(str(sqn), 16)
+            user.sqn, user.sqn_kept = int(str(sqn), 16), -1
         self._index(user)
         self.touch(user)
         self.flush()
@@ -224,18 +262,21 @@ class Store:
         self._remember(user.subscriber.impi, True, {})
         self._unindex(user)
         self._dirty.discard(user)
-        self._database.execute("DELETE FROM user_state WHERE impi = ?", (user.subscriber.impi,))
+        self._database.execute("DELETE FROM user WHERE id = ?", (user.row_id,))
 
     def reset(self) -> None:
         """Forget all registrations, SQNs and changes: as in the subscribers' file again."""
         self._dirty.clear()
-        self._database.execute("DELETE FROM user_state")
+        self._database.execute("DELETE FROM user")
         self._database.execute("DELETE FROM subscriber_change")
         self._load()
 
     def close(self) -> None:
-        """Write what is open and close the file."""
-        self.flush()
+        """Write all, SQN as it is, and close the file."""
+        ahead = [user for user in self.users() if user.sqn_kept > user.sqn or user in self._dirty]
+        for user in ahead:
+            user.sqn_kept = user.sqn
+        self._write(ahead)
         self._database.close()
 
     # --- inside ---
@@ -251,12 +292,36 @@ class Store:
                 subscribers[impi] = subscriber_from_fields(json.loads(text), self.realm, "state file")
         for subscriber in subscribers.values():
             self._index(User(subscriber))
-        for impi, sqn, state, pending, *names in self._database.execute(f"SELECT {_COLUMNS} FROM user_state"):
+        self._scscf_ids = {
+            Scscf(name.encode(), host.encode(), realm.encode()): number
+            for number, name, host, realm in self._database.execute("SELECT id, name, host, realm FROM scscf")
+        }
+        scscfs = {number: scscf for scscf, number in self._scscf_ids.items()}
+        rows = self._database.execute("SELECT id, impi, sqn, state, pending, scscf, previous FROM user").fetchall()
+        for row_id, impi, sqn, state, pending, now, before in rows:
             user = self.by_impi.get(impi.encode())
-            if user is not None:
-                user.sqn, user.state, user.pending = sqn, state, bool(pending)
-                user.assign(Scscf(*names[:3]))
-                user.previous = Scscf(*names[3:])
+            if user is None:  # no longer in the subscribers' file
+                self._database.execute("DELETE FROM user WHERE id = ?", (row_id,))
+                continue
+            user.row_id, user.sqn, user.sqn_kept = row_id, sqn, sqn
+            user.state, user.pending = state, bool(pending)
+            user.assign(scscfs.get(now, NOBODY))
+            user.previous = scscfs.get(before, NOBODY)
+        self._make_rows()
+
+    def _make_rows(self) -> None:
+        """Give each user without a row one."""
+        database = self._database
+        database.execute("BEGIN")
+        for user in self.users():
+            if not user.row_id:
+                row = database.execute(
+                    "INSERT INTO user (impi, sqn, state, pending, scscf, previous) VALUES (?, ?, ?, 0, 0, 0)"
+                    " RETURNING id",
+                    (user.subscriber.impi, user.sqn, user.state),
+                )
+                user.row_id = int(row.fetchone()[0])
+        database.execute("COMMIT")
 
     def _index(self, user: User) -> None:
         self.by_impi[user.subscriber.impi.encode()] = user
@@ -288,22 +353,6 @@ def _open(path: str | Path) -> sqlite3.Connection:
             f"the state file {path} cannot be used: {error}. Is another HSS running on it? Else remove the file."
         ) from error
     return database
-
-
-def _row(user: User) -> tuple[Any, ...]:
-    now, before = user.scscf, user.previous
-    return (
-        user.subscriber.impi,
-        user.sqn,
-        user.state,
-        user.pending,
-        now.name,
-        now.host,
-        now.realm,
-        before.name,
-        before.host,
-        before.realm,
-    )
 
 
 def canonical_impu(impu: bytes) -> bytes:
