@@ -71,20 +71,24 @@ def read_challenge(text: str) -> Challenge:
     Raises:
         AkaError: it is no digest challenge.
     """
-    params = parse_auth(text)
-    values = {name.lower(): value for name, value in reversed(params.params)}
-    if params.scheme.lower() != "digest" or "nonce" not in values:
+    auth = parse_auth(text)
+    realm = nonce = algorithm = qop = ""
+    opaque: str | None = None
+    for name, value in auth.params:
+        lower = name.lower()
+        if lower == "realm":
+            realm = _bare(value)
+        elif lower == "nonce":
+            nonce = _bare(value)
+        elif lower == "algorithm":
+            algorithm = _bare(value)
+        elif lower == "qop":
+            qop = "auth" if "auth" in [one.strip() for one in _bare(value).lower().split(",")] else ""
+        elif lower == "opaque":
+            opaque = _bare(value)
+    if auth.scheme.lower() != "digest" or not nonce:
         raise AkaError(f"No digest challenge: {text[:60]!r}", field="WWW-Authenticate", spec="RFC 7616")
-    offered = _bare(values.get("qop", "")).lower()
-    qop = "auth" if "auth" in [one.strip() for one in offered.split(",")] else ""
-    opaque = values.get("opaque")
-    return Challenge(
-        realm=_bare(values.get("realm", "")),
-        nonce=_bare(values["nonce"]),
-        algorithm=_bare(values.get("algorithm", "")),
-        qop=qop,
-        opaque=None if opaque is None else _bare(opaque),
-    )
+    return Challenge(realm, nonce, algorithm, qop, opaque)
 
 
 def _bare(value: str) -> str:

@@ -32,6 +32,7 @@ from labkit.wire.sip import REASONS, SipMessage, Via, parse_via, split_list
 MAGIC_COOKIE = "z9hG4bK"
 """What every branch begins with since RFC 3261 (section 8.1.1.7)."""
 
+_CANCEL = " CANCEL"
 MAX_SERVER_TRANSACTIONS = 2048
 """Requests that are remembered at a time; a flood beyond that is answered 503 and not remembered."""
 
@@ -57,8 +58,8 @@ class Timers:
         return 64 * self.t1_s
 
 
-ClientKey = tuple[str | None, str | None]
-"""(branch, method of CSeq): what a response is matched by (RFC 3261 section 17.1.3)."""
+ClientKey = str
+"""The branch of a request of ours; a CANCEL, which has the branch of its INVITE, says so behind it."""
 ServerKey = tuple[Any, ...]
 """What a request is matched by (RFC 3261 section 17.2.3)."""
 
@@ -365,7 +366,7 @@ class Transactions:
     # ---- requests of ours -------------------------------------------------------------------------------------------
     def send(self, raw: bytes, branch: str, method: str, destination: Endpoint) -> ClientTransaction:
         """Send a request other than INVITE and ACK."""
-        return ClientTransaction(self, raw, (branch, method), destination)
+        return ClientTransaction(self, raw, branch + _CANCEL if method == "CANCEL" else branch, destination)
 
     def invite(
         self,
@@ -376,7 +377,7 @@ class Transactions:
         on_again: Callable[[SipMessage], None],
     ) -> InviteTransaction:
         """Send an INVITE; `on_again` gets every 2xx after the first one: repetitions, and those of other forks."""
-        return InviteTransaction(self, raw, (branch, "INVITE"), destination, on_provisional, on_again)
+        return InviteTransaction(self, raw, branch, destination, on_provisional, on_again)
 
     def failed(self, destination: Endpoint, why: str) -> None:
         """The transport cannot reach a destination: what waits for an answer from there has failed."""
@@ -387,7 +388,11 @@ class Transactions:
     # ---- what comes in ----------------------------------------------------------------------------------------------
     def receive_response(self, response: SipMessage) -> None:
         """Hand a response to its transaction; one that belongs to none is dropped (RFC 3261 section 18.1.2)."""
-        transaction = self.clients.get((response.branch, response.cseq_method))
+        branch = response.branch or ""
+        transaction = self.clients.get(branch)
+        if transaction is None or isinstance(transaction, InviteTransaction):
+            # only an INVITE shares its branch, with its CANCEL; the method tells whose response this is (17.1.3)
+            transaction = self.clients.get(branch + _CANCEL) if response.cseq_method == "CANCEL" else transaction
         if transaction is not None:
             transaction.receive(response)
 

@@ -147,6 +147,16 @@ class Milenage:
         block = out2.to_bytes(16, "big")
         return block[8:], out3.to_bytes(16, "big"), out4.to_bytes(16, "big"), block[:6]
 
+    def open(self, rand: bytes, autn: bytes) -> tuple[int, bytes, bytes, bytes, bytes]:
+        """Do the SIM's whole work on a challenge: SQN, the MAC that AUTN should hold, RES, CK and IK."""
+        temp = self._temp(rand)
+        masked = temp ^ self._opc
+        out2, out3, out4 = self._out(masked ^ 1, _rotate_left(masked, 32) ^ 2, _rotate_left(masked, 64) ^ 4)
+        sqn = int.from_bytes(autn[:6], "big") ^ (out2 >> 80)
+        mac = self._out(self._in1(temp, sqn, autn[6:8]))[0].to_bytes(16, "big")[:8]
+        res = (out2 & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
+        return sqn, mac, res, out3.to_bytes(16, "big"), out4.to_bytes(16, "big")
+
     def f5_star(self, rand: bytes) -> bytes:
         """Compute AK*, which hides SQN_MS inside AUTS: 6 bytes."""
         masked = self._temp(rand) ^ self._opc
@@ -216,10 +226,8 @@ def open_autn(milenage: Milenage, rand: bytes, autn: bytes) -> tuple[int, bytes]
 
 def _open_autn(milenage: Milenage, rand: bytes, autn: bytes) -> tuple[int, bytes, bytes, bytes]:
     """Check AUTN and return SQN, RES, CK and IK: the SIM computes all of them from one RAND anyway."""
-    _need(autn, 16, "AUTN")
-    res, ck, ik, ak = milenage.f2345(rand)
-    sqn = int.from_bytes(autn[:6], "big") ^ int.from_bytes(ak, "big")
-    if not hmac.compare_digest(milenage.f1(rand, sqn, autn[6:8]), autn[8:]):
+    sqn, mac, res, ck, ik = milenage.open(rand, _need(autn, 16, "AUTN"))
+    if not hmac.compare_digest(mac, autn[8:]):
         raise AkaError("the MAC in AUTN is wrong: K or OPc differ", field="AUTN", spec="TS 33.102 section 6.3.3")
     return sqn, res, ck, ik
 

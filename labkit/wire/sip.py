@@ -374,6 +374,8 @@ def _one_length(lengths: Sequence[str], raw: bytes) -> int | None:
     Raises:
         SipError: it is no number, or two headers contradict each other.
     """
+    if len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) < 12:
+        return int(lengths[0])
     length: int | None = None
     for value in lengths:
         problem = ""
