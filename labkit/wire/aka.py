@@ -176,8 +176,10 @@ class Milenage:
         """
         if not 0 <= sqn < SQN_LIMIT:
             raise AkaError(f"SQN {sqn} does not fit 48 bits", field="SQN", spec="TS 33.102 section 6.3.2")
-        temp = self._temp(rand)
-        masked = temp ^ self._opc
+        opc, encrypt = self._opc, self._cipher.update
+        block = (int.from_bytes(_need(rand, 16, "RAND"), "big") ^ opc).to_bytes(16, "big")
+        temp = int.from_bytes(encrypt(block), "big")
+        masked = temp ^ opc
         # One AES call for four blocks, and one XOR with OPc for all: three times as fast as block by block.
         blocks = (
             self._in1(temp, sqn, _need(amf, 2, "AMF")) << 384
@@ -185,7 +187,7 @@ class Milenage:
             | (_rotate_left(masked, 32) ^ 2) << 128
             | _rotate_left(masked, 64) ^ 4
         )
-        encrypted = int.from_bytes(self._cipher.update(blocks.to_bytes(64, "big")), "big")
+        encrypted = int.from_bytes(encrypt(blocks.to_bytes(64, "big")), "big")
         raw = (encrypted ^ self._opc_four_times).to_bytes(64, "big")
         hidden_sqn = sqn ^ int.from_bytes(raw[16:22], "big")
         autn = hidden_sqn.to_bytes(6, "big") + amf + raw[:8]

@@ -405,22 +405,25 @@ def scan_avps(raw: bytes, start: int = HEADER_SIZE) -> tuple[dict[int, bytes], i
     at, end, count, seen = start, len(raw), 0, 0
     padded = raw + b"\0\0\0\0"  # so that a vendor can be read behind a last header that has none
     unpack = _VENDOR_HEAD.unpack_from
-    while at < end:
-        if end - at < 8:
-            raise _bad_length(raw, at, end)
-        code, word, vendor = unpack(padded, at)
-        stop = at + (word & 0xFFFFFF)
-        if word & 0x80000000:
-            head = at + 12
-            code |= vendor << 32
-        else:
-            head = at + 8
-        if stop < head or stop > end:
-            raise _bad_length(raw, at, end)
-        found[code] = raw[head:stop]
-        seen |= word
-        count += 1
-        at = stop + 3 & ~3
+    begin = at
+    try:
+        while at < end:
+            begin = at
+            code, word, vendor = unpack(padded, at)
+            if word & 0x80000000:
+                head = at + 12
+                code |= vendor << 32
+            else:
+                head = at + 8
+            at += word & 0xFFFFFF
+            if not head <= at <= end:
+                raise _bad_length(raw, begin, end)
+            found[code] = raw[head:at]
+            seen |= word
+            count += 1
+            at = at + 3 & ~3
+    except struct.error:  # less than a header is left
+        raise _bad_length(raw, begin, end) from None
     return found, count, seen >> 24
 
 

@@ -43,6 +43,7 @@ MESSAGE_TIME_S: Final = 30.0
 WATCHDOG_S: Final = 30.0
 """Tw: silence after which a DWR goes out, and after which again the connection is closed (RFC 3539 3.4.1)."""
 
+_CER: Final = int(Command.CAPABILITIES_EXCHANGE)
 _RELAY: Final = 0xFFFFFFFF
 _PRODUCT: Final = "labkit HSS"
 _ORIGIN_HOST: Final = avp_key("Origin-Host")
@@ -121,20 +122,19 @@ class Connection(asyncio.Protocol):
         at, end = 0, len(data)
         answers: list[bytes] = []
         while end - at >= 4 and self.state is not CLOSING:
-            try:
-                size = self._size_at(data, at)
-            except DiameterError as error:
-                self._refuse_frame(data[at:], error, answers)
+            size = int.from_bytes(data[at + 1 : at + 4], "big")
+            if data[at] != 1 or size < HEADER_SIZE or size > MAX_MESSAGE or size & 3:
+                self._refuse_frame(data[at:], answers)
                 break
-            if at + size > end:
+            stop = at + size
+            if stop > end:
                 self._needed = size
                 break
-            message = data[at : at + size]
-            at += size
-            if message[4] & 0x80:
-                self._serve(message, answers)
+            if data[at + 4] & 0x80:
+                self._serve(data[at:stop], answers)
             else:
-                self._take_answer(message)
+                self._take_answer(data[at:stop])
+            at = stop
         else:
             if 0 < end - at < 4 and data[at] != 1:
                 self.close(f"version {data[at]} is no Diameter")
@@ -143,24 +143,19 @@ class Connection(asyncio.Protocol):
 
     # --- messages ---
 
-    def _size_at(self, data: bytes, at: int) -> int:
-        if data[at] == 1:
-            size = int.from_bytes(data[at + 1 : at + 4], "big")
-            if HEADER_SIZE <= size <= MAX_MESSAGE and not size & 3:
-                return size
-        else:
-            size = 0
-        message_length(data[at : at + 4])
-        raise DiameterError(
-            f"a message of {size} bytes is larger than the {MAX_MESSAGE} that are taken here",
-            offset=1,
-            field="Message Length",
-            spec="RFC 6733 section 7.1.5",
-            result_code=5015,
-        )
-
-    def _refuse_frame(self, data: bytes, error: DiameterError, answers: list[bytes]) -> None:
+    def _refuse_frame(self, data: bytes, answers: list[bytes]) -> None:
         """The framing is lost: answer a request whose header is there, and close."""
+        try:
+            size = message_length(data)
+            error = DiameterError(
+                f"a message of {size} bytes is larger than the {MAX_MESSAGE} that are taken here",
+                offset=1,
+                field="Message Length",
+                spec="RFC 6733 section 7.1.5",
+                result_code=5015,
+            )
+        except DiameterError as wrong_header:
+            error = wrong_header
         if self.state is OPEN and len(data) >= HEADER_SIZE and data[4] & 0x80:
             answers.append(self._exchange.refuse(data[:HEADER_SIZE], error)[0])
         self.close(str(error))
@@ -195,13 +190,14 @@ class Connection(asyncio.Protocol):
         if server.mirror is not None:
             server.mirror.send(raw, self.remote, self.local)
         code = int.from_bytes(raw[5:8], "big")
-        if self.state is not OPEN and code != Command.CAPABILITIES_EXCHANGE:
+        if code in _BASE and raw[8:12] == b"\0\0\0\0" and (self.state is OPEN or code == _CER):
+            self.requests += 1
+            answers.append(self._serve_base(code, raw))
+            return
+        if self.state is not OPEN:
             self.close(f"{command_name(code, True)} before CER")
             return
         self.requests += 1
-        if raw[8:12] == b"\0\0\0\0" and code in _BASE:
-            answers.append(self._serve_base(code, raw))
-            return
         answer, summary = self._exchange.answer(raw, server.logging)
         answers.append(answer)
         if summary:
@@ -216,7 +212,7 @@ class Connection(asyncio.Protocol):
         except DiameterError as error:
             refusal, summary = self._exchange.refuse(raw, error)
             self._server.log(self.host, summary)
-            if code == Command.CAPABILITIES_EXCHANGE:
+            if code == _CER:
                 self.close("CER refused")
             return refusal
         return answer
