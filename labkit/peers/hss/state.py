@@ -151,7 +151,7 @@ class Store:
         self.realm = realm
         self.by_impi: dict[bytes, User] = {}
         self.by_impu: dict[bytes, User] = {}
-        self._provisioned = {subscriber.impi: subscriber for subscriber in subscribers}
+        self._provisioned = {subscriber.impi: subscriber for subscriber in subscribers if subscriber.provisioned}
         self._dirty: set[User] = set()
         self._scscf_ids: dict[Scscf, int] = {}
         self._database = _open(path)

@@ -195,7 +195,7 @@ def _build(name: str, impus: tuple[str, ...], rest: dict[str, Any], realm: str) 
 def _criterion(fields: dict[str, Any], realm: str) -> FilterCriterion:
     return FilterCriterion(
         priority=int(fields["priority"]),
-        server=_complete(str(fields["server"]), realm),
+        server=str(fields["server"]).replace("{realm}", realm),
         triggers=tuple(_trigger(trigger) for trigger in fields.get("triggers", ())),
         cnf=bool(fields.get("cnf", True)),
         default_handling=int(fields.get("default_handling", 0)),
@@ -213,7 +213,7 @@ def _trigger(fields: dict[str, Any]) -> ServicePointTrigger:
 def _complete(identity: str, realm: str) -> str:
     """Add the home realm to a SIP or private identity that has none; `{realm}` stands for it anywhere."""
     text = identity.replace("{realm}", realm)
-    return text if "@" in text or text.startswith("tel:") or "{realm}" in identity else f"{text}@{realm}"
+    return text if "@" in text or text.startswith("tel:") else f"{text}@{realm}"
 
 
 def _hex(text: Any, size_bytes: int, name: str) -> bytes:
