@@ -43,7 +43,7 @@ HEAVY = {
 """Imported only where used, so that `import labkit` is quick and replay works where they are not."""
 NOT_IN = {
     "wire": HEAVY,
-    "peers": HEAVY - {"sipmessage"},
+    "peers": HEAVY,
 }
 """Room -> packages that no line of it imports, not even late."""
 IMPORTED_LATE_THEMSELVES = {
@@ -110,7 +110,7 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
 def test_heavy_packages_and_unix_modules_are_imported_late(path: Path) -> None:
     """No module imports pandas and the like, or a module that Windows lacks, when it is itself imported."""
     early = {name.split(".")[0] for name in imports(path, late=False)}
-    allowed = {"sipmessage"} | IMPORTED_LATE_THEMSELVES.get(path.relative_to(PACKAGE).as_posix(), set())
+    allowed = IMPORTED_LATE_THEMSELVES.get(path.relative_to(PACKAGE).as_posix(), set())
     assert not early & (HEAVY - allowed), "import it inside the function that needs it"
     assert not early & UNIX_ONLY, "import it late, or under `if sys.platform ...`: replay works on Windows too"
 
@@ -123,7 +123,7 @@ def test_import_of_labkit_brings_nothing_heavy() -> None:
         for path in (PACKAGE / room).rglob("*.py")
         if path.stem not in ("__init__", "__main__")
     ]
-    code = f"import sys, labkit, {', '.join(names)}\nprint(sorted({HEAVY - {'sipmessage'}!r} & set(sys.modules)))"
+    code = f"import sys, labkit, {', '.join(names)}\nprint(sorted({HEAVY!r} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 
