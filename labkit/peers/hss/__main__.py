@@ -67,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             mirror=arguments.mirror,
             quiet=arguments.quiet,
         )
-        everybody = load_subscribers(arguments.subscribers, arguments.realm)
-        server = HssServer(options, tuple(subscriber for subscriber in everybody if subscriber.provisioned))
+        server = HssServer(options, load_subscribers(arguments.subscribers, arguments.realm))
         asyncio.run(_run(server))
     except (LabkitError, OSError) as error:
         print(f"hss: {error}", file=sys.stderr)
