@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -68,6 +68,7 @@ AVP_RESERVED: Final = 0x1F
 _HEADER = struct.Struct("!IIIII")
 _AVP_HEAD = struct.Struct("!II")
 _VENDOR_HEAD = struct.Struct("!III")
+_USUAL_PADDING: Final[dict[bytes, None]] = {b"\0": None, b"\0\0": None, b"\0\0\0": None}
 _ZEROS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 _NUMBERS = {
@@ -146,7 +147,8 @@ class Avp(NamedTuple):
         Raises:
             DiameterError: the payload does not fit the type (5014, or 5004 for text that is not UTF-8).
         """
-        return _decode(self)
+        read = _READER_OF.get((self.code, self.vendor))
+        return self.raw if read is None else read(self)
 
     @property
     def children(self) -> tuple[Avp, ...]:
@@ -155,7 +157,7 @@ class Avp(NamedTuple):
         Raises:
             DiameterError: the group's bytes are no AVPs.
         """
-        return parse_avps(self.raw) if self.kind == "Grouped" else ()
+        return parse_avps(self.raw) if (self.code, self.vendor) in _GROUPS else ()
 
     def find(self, code: int | str, vendor: int = 0) -> Avp | None:
         """Return the first AVP inside this group with that code, or None."""
@@ -273,33 +275,34 @@ def _encode_address(value: str) -> bytes:
     return struct.pack("!H", 1 if address.version == 4 else 2) + address.packed
 
 
-def _decode(avp: Avp) -> Value:
-    kind, raw = avp.kind, avp.raw
-    number = _NUMBERS.get(kind)
-    if number is not None:
-        if len(raw) != number.size:
-            raise _bad_size(avp, number.size)
-        return number.unpack(raw)[0]
-    if kind in _TEXTS:
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            raise DiameterError(
-                f"{avp.name} is not UTF-8", field=avp.name, spec="RFC 6733 section 4.3.1", failed_avp=avp.to_bytes()
-            ) from error
-    if kind == "Grouped":
-        return parse_avps(raw)
-    if kind == "Address":
-        return _decode_address(avp)
-    if kind == "Time":
-        if len(raw) != 4:
-            raise _bad_size(avp, 4)
-        moment = _NTP_EPOCH + timedelta(seconds=int.from_bytes(raw, "big"))
-        return moment if raw[0] & 0x80 else moment + _NTP_ERA
-    return raw
+def _read_number(number: struct.Struct) -> Callable[[Avp], Value]:
+    size, unpack = number.size, number.unpack
+
+    def read(avp: Avp) -> Value:
+        if len(avp.raw) != size:
+            raise _bad_size(avp, size)
+        return unpack(avp.raw)[0]
+
+    return read
 
 
-def _decode_address(avp: Avp) -> str | bytes:
+def _read_text(avp: Avp) -> str:
+    try:
+        return avp.raw.decode()
+    except UnicodeDecodeError as error:
+        raise DiameterError(
+            f"{avp.name} is not UTF-8", field=avp.name, spec="RFC 6733 section 4.3.1", failed_avp=avp.to_bytes()
+        ) from error
+
+
+def _read_time(avp: Avp) -> datetime:
+    if len(avp.raw) != 4:
+        raise _bad_size(avp, 4)
+    moment = _NTP_EPOCH + timedelta(seconds=int.from_bytes(avp.raw, "big"))
+    return moment if avp.raw[0] & 0x80 else moment + _NTP_ERA
+
+
+def _read_address(avp: Avp) -> str | bytes:
     family = int.from_bytes(avp.raw[:2], "big")
     wanted = {1: 6, 2: 18}.get(family)
     if len(avp.raw) < 2 or (wanted is not None and len(avp.raw) != wanted):
@@ -315,6 +318,22 @@ def _bad_size(avp: Avp, wanted: int) -> DiameterError:
         result_code=5014,
         failed_avp=avp._replace(raw=bytes(wanted)).to_bytes(),
     )
+
+
+def _read_group(avp: Avp) -> tuple[Avp, ...]:
+    return parse_avps(avp.raw)
+
+
+_READERS: Final[dict[str, Callable[[Avp], Value]]] = {
+    **{kind: _read_number(number) for kind, number in _NUMBERS.items()},
+    **dict.fromkeys(_TEXTS, _read_text),
+    "Address": _read_address,
+    "Time": _read_time,
+    "Grouped": _read_group,
+}
+_READER_OF: Final = {key: _READERS[entry.kind] for key, entry in AVPS.items() if entry.kind in _READERS}
+"""How the payload of each AVP in the dictionary is read; one that is missing is bytes."""
+_GROUPS: Final = frozenset(key for key, entry in AVPS.items() if entry.kind == "Grouped")
 
 
 # --- Bytes to values ------------------------------------------------------------------------------
@@ -335,32 +354,29 @@ def parse_avps(raw: bytes, start: int = 0, end: int | None = None) -> tuple[Avp,
     if end is None:
         end = len(raw)
     avps: list[Avp] = []
-    at = start
-    make = tuple.__new__
-    unpack = _AVP_HEAD.unpack_from
-    while at < end:
-        if end - at < 8:
-            raise _bad_length(raw, at, end)
-        code, word = unpack(raw, at)
-        flags = word >> 24
-        stop = at + (word & 0xFFFFFF)
-        if flags & AVP_VENDOR:
-            head = at + 12
-            if stop < head or stop > end:
-                raise _bad_length(raw, at, end)
-            vendor = int.from_bytes(raw[at + 8 : head], "big")
-        else:
-            head = at + 8
-            if stop < head or stop > end:
-                raise _bad_length(raw, at, end)
-            vendor = 0
-        at = stop + (-stop + at & 3)
-        if at == stop:
-            avps.append(make(Avp, (code, raw[head:stop], vendor, flags, None)))
-            continue
-        padding = raw[stop : min(at, end)]
-        usual = not any(padding) and at <= end
-        avps.append(make(Avp, (code, raw[head:stop], vendor, flags, None if usual else padding)))
+    at = begin = start
+    padded = raw + b"\0\0\0\0"  # so that a vendor can be read behind a last header that has none
+    make, unpack = tuple.__new__, _VENDOR_HEAD.unpack_from
+    try:
+        while at < end:
+            begin = at
+            code, word, vendor = unpack(padded, at)
+            stop = at + (word & 0xFFFFFF)
+            if word & 0x80000000:
+                head = at + 12
+            else:
+                head, vendor = at + 8, 0
+            if not head <= stop <= end:
+                raise _bad_length(raw, begin, end)
+            padding = None
+            if stop & 3 != at & 3:
+                at = stop + (begin - stop & 3)
+                padding = _USUAL_PADDING.get(padded[stop:at], padded[stop:at]) if at <= end else raw[stop:end]
+            else:
+                at = stop
+            avps.append(make(Avp, (code, raw[head:stop], vendor, word >> 24, padding)))
+    except struct.error:  # less than a header is left
+        raise _bad_length(raw, begin, end) from None
     return tuple(avps)
 
 
