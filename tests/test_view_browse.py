@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ def browser() -> Any:
 
 def click(browser: Any, place: int) -> None:
     """What plotly's widget does when an arrow is clicked."""
-    browser._clicked(None, SimpleNamespace(point_inds=[place]), None)
+    browser._clicked({"new": [place, 1_700_000_000_000]})
 
 
 def test_its_stored_output_is_one_line_that_never_changes(browser: Any) -> None:

@@ -65,7 +65,6 @@ def _browser_class() -> Any:
             hovers = [hover_text(arrow, messages, full=False) for arrow in drawing.arrows]  # the rest is in the pane
             self._figure = go.FigureWidget(sheet.figure(hovers), _validate=False)
             self._figure._config = {**self._figure._config, "responsive": True, "displaylogo": False}
-            self._figure.data[-1].on_click(self._clicked)
             options: list[tuple[str, int | None]] = [("choose a message ...", None)]
             options += [(_option(arrow), place) for place, arrow in enumerate(drawing.arrows)]
             self._list = widgets.Dropdown(options=options, layout={"width": "auto", "flex": "1 1 auto"})
@@ -80,7 +79,9 @@ def _browser_class() -> Any:
             controls = widgets.HBox([before, after, self._list], layout={"width": "100%"})
             side = widgets.VBox([controls, pane], layout={"flex": "1 1 380px", "min_width": "300px"})
             both = widgets.HBox([picture, side], layout={"width": "100%", "flex_flow": "row wrap"})
-            super().__init__([both, _fitter_class()()])
+            fitter = _fitter_class()()
+            fitter.observe(self._clicked, "clicked")
+            super().__init__([both, fitter])
 
         @property
         def selected(self) -> int | None:
@@ -101,9 +102,9 @@ def _browser_class() -> Any:
                 raise LessonError(f"This ladder has no message {number!r}.")
             self._list.value = places[0]
 
-        def _clicked(self, _trace: Any, points: Any, _state: Any) -> None:
-            if points.point_inds:
-                self._list.value = int(points.point_inds[0])
+        def _clicked(self, change: Any) -> None:
+            if change["new"]:
+                self._list.value = int(change["new"][0])
 
         def _move(self, by: int) -> None:
             last = len(self._drawing.arrows) - 1
@@ -130,19 +131,40 @@ def _browser_class() -> Any:
 @cache
 def _fitter_class() -> Any:
     import anywidget
+    import traitlets
 
     class Fitter(anywidget.AnyWidget):
-        """Makes the figure take the width it has: plotly's widget is drawn before it has any, and stays 700 wide."""
+        """Makes the figure take the width it has, and tells which arrow was clicked.
+
+        Plotly's own widget is drawn before it has any width, and stays 700 wide; and when it was drawn while the kernel
+        was busy (Run All), it never tells of a click.
+        """
 
         _esm = _FITTER
+        clicked: Any = traitlets.List().tag(sync=True)
 
     return Fitter
 
 
 _FITTER = """
-function render({ el }) {
+function render({ model, el }) {
   let timer = 0;
-  const fit = () => { clearTimeout(timer); timer = setTimeout(() => window.dispatchEvent(new Event("resize")), 60); };
+  const plot = () => el.closest(".widget-vbox")?.querySelector(".js-plotly-plot");
+  const listen = () => {
+    const drawn = plot();
+    if (!drawn?.on) { timer = setTimeout(fit, 200); return; }
+    if (drawn.labkitListens) return;
+    drawn.labkitListens = true;
+    drawn.on("plotly_click", event => {
+      const last = drawn.data.length - 1;
+      const point = event.points.find(one => one.curveNumber === last);
+      if (point) { model.set("clicked", [point.pointNumber, Date.now()]); model.save_changes(); }
+    });
+  };
+  const fit = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { window.dispatchEvent(new Event("resize")); listen(); }, 60);
+  };
   const watch = new ResizeObserver(fit);
   watch.observe(el);
   el.style.width = "100%";
