@@ -35,6 +35,7 @@ __all__ = [
     "TGPP_VENDOR",
     "Avp",
     "Message",
+    "Scan",
     "avp_key",
     "avp_name",
     "command_name",
@@ -405,20 +406,26 @@ def avp_key(name: str) -> int:
     return entry.code | entry.vendor << 32
 
 
-def scan_avps(raw: bytes, start: int = HEADER_SIZE) -> tuple[dict[int, bytes], int, int]:
+Scan = tuple[dict[int, bytes], int, int]
+"""Payload of each AVP by `avp_key`, number of AVPs, and all their flags ORed together."""
+
+
+def scan_avps(raw: bytes, start: int = HEADER_SIZE, before: Scan | None = None) -> Scan:
     """Look at the AVPs of a whole message without building values, in a third of the time of `parse_message`.
 
     Args:
         raw: the bytes of one message, length checked, or the payload of a group.
         start: where the first AVP begins; 0 for a group.
+        before: what is known of the AVPs before `start`; its dictionary is added to.
     Returns:
-        The payload of each AVP by `avp_key` (the last one where it stands twice), the number of AVPs, and all their
-        flags ORed together: a server answers from these and parses in full only what looks unusual.
+        A `Scan`; the last AVP counts where one stands twice. A server answers from it, and parses in full only what
+        looks unusual.
     Raises:
         DiameterError: a length that does not fit (5014).
     """
-    found: dict[int, bytes] = {}
-    at, end, count, seen = start, len(raw), 0, 0
+    found, count, seen = before or ({}, 0, 0)
+    seen <<= 24
+    at, end = start, len(raw)
     padded = raw + b"\0\0\0\0"  # so that a vendor can be read behind a last header that has none
     unpack = _VENDOR_HEAD.unpack_from
     begin = at

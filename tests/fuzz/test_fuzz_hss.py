@@ -18,7 +18,7 @@ from ims_bytes import all_messages
 
 from labkit.errors import AkaError, DiameterError
 from labkit.peers.hss.application import Application
-from labkit.peers.hss.connection import MAX_MESSAGE, Connection
+from labkit.peers.hss.connection import MAX_MESSAGE
 from labkit.peers.hss.exchange import Exchange
 from labkit.peers.hss.state import Store
 from labkit.wire import cx
@@ -167,7 +167,7 @@ def test_connection_in_pieces():
             for number, chance in enumerate(turns(5)):
                 if number == 200:
                     before = tracemalloc.get_traced_memory()[0]
-                connection = Connection(hss, hss.exchange)
+                connection = hss.connection()
                 connection._transport = _Wire()
                 stream = cx.cer(f"scscf.{REALM}", REALM, "127.0.0.1").to_bytes()
                 stream += b"".join(damaged(chance, raw, chance.random() < 0.8) for raw in chance.choices(MESSAGES, k=3))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from labkit.errors import DiameterError
-from labkit.peers.hss.checks import check_header, read_request, wrong_value
+from labkit.peers.hss.checks import RequestReader, check_header, wrong_value
 from labkit.peers.hss.exchange import Exchange
 from labkit.wire import cx
 from labkit.wire.cx import CX_APPLICATION_ID, Command
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         try:
             request = parse_message(raw)
             check_header(code, request.application_id, request.flags)
-            found, _ = read_request(code, raw)
+            found, _ = RequestReader().read(code, raw)
             answer = _BASE[code](self, request, found)
         except DiameterError as error:
             refusal, summary = self._exchange.refuse(raw, error)
@@ -287,9 +287,7 @@ class Connection(asyncio.Protocol):
         raw = build(hop, end).to_bytes()
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[hop] = Pending(future)
-        self._transport.write(raw)
-        if self._server.mirror is not None:
-            self._server.mirror.send(raw, self.local, self.remote)
+        self._send_request(raw)
         try:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except asyncio.CancelledError:
@@ -317,8 +315,13 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         hop, end = self._server.next_ids()
         request = cx.dwr(exchange.origin_host, exchange.origin_realm, hop_by_hop_id=hop, end_to_end_id=end)
+        self._send_request(request.to_bytes())
+
+    def _send_request(self, raw: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(request.to_bytes())
+            self._transport.write(raw)
+        if self._server.mirror is not None:
+            self._server.mirror.send(raw, self.local, self.remote)
 
     def close(self, why: str) -> None:
         """Stop serving; the transport goes when the last answer is out."""

@@ -16,7 +16,7 @@ from labkit.peers.hss.application import (
     Application,
     Outcome,
 )
-from labkit.peers.hss.checks import CX_COMMANDS, check_header, read_request
+from labkit.peers.hss.checks import CX_COMMANDS, RequestReader, check_header
 from labkit.wire import cx
 from labkit.wire.cx import Command, Result
 from labkit.wire.diameter import (
@@ -46,10 +46,11 @@ Reply = tuple[bytes, str]
 
 
 class Exchange:
-    """Answers Cx requests in the name of one Diameter node."""
+    """Answers the Cx requests of one connection in the name of one Diameter node."""
 
     def __init__(self, application: Application, origin_host: str, origin_realm: str) -> None:
         self.application = application
+        self._reader = RequestReader()
         self.origin_host = origin_host
         self.origin_realm = origin_realm
         self._host = origin_host.encode()
@@ -77,7 +78,7 @@ class Exchange:
         try:
             if application_id != cx.CX_APPLICATION_ID or code not in CX_COMMANDS or flags & FLAG_ERROR:
                 check_header(code, application_id, flags)
-            found, single = read_request(code, raw)
+            found, single = self._reader.read(code, raw)
             if found[_DESTINATION_REALM] != self._realm or _DESTINATION_HOST in found:
                 self._check_destination(found)
             if code == _SAR:

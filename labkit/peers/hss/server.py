@@ -65,7 +65,6 @@ class HssServer:
         self.options = options
         self.store = Store(options.state, subscribers, options.realm)
         self.application = Application(self.store)
-        self.exchange = Exchange(self.application, options.origin_host, options.realm)
         self.mirror = Mirror(options.mirror) if options.mirror else None
         self.message_time_s = MESSAGE_TIME_S
         self.watchdog_s = WATCHDOG_S
@@ -96,7 +95,7 @@ class HssServer:
         loop = asyncio.get_running_loop()
         try:
             diameter = await loop.create_server(
-                lambda: Connection(self, self.exchange), options.address, options.diameter_port, reuse_address=True
+                self.connection, options.address, options.diameter_port, reuse_address=True
             )
             self._servers.append(diameter)
             door = AdminDoor(self, options.token)
@@ -163,6 +162,10 @@ class HssServer:
                 connection.check_time(now_s)
 
     # --- for the connections ---
+
+    def connection(self) -> Connection:
+        """Make the server's end of a new connection."""
+        return Connection(self, Exchange(self.application, self.options.origin_host, self.options.realm))
 
     def opened(self, connection: Connection) -> None:
         """Take a new connection, or refuse it where there are too many."""
