@@ -173,7 +173,7 @@ def test_connection_in_pieces():
                 stream += b"".join(damaged(chance, raw, chance.random() < 0.8) for raw in chance.choices(MESSAGES, k=3))
                 while stream:
                     size = chance.choice((1, 3, 50, 400, 5000))
-                    connection.data_received(stream[:size])
+                    connection.take(stream[:size])
                     stream = stream[size:]
                     assert len(connection._rest) <= MAX_MESSAGE + 5000
                 connection.connection_lost(None)
