@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,11 @@ def captured(lab: RunningLab) -> tuple[Messages, bytes]:
     try:
         begin = sniffer.mark()
         names = lab.names() | asyncio.run(call_with_hold(lab))
-        packets = to_pcapng(sniffer.frames(begin, sniffer.mark()), names)
+        for _ in range(50):  # as a session does: the end waits until what was sent has been answered and seen
+            packets = to_pcapng(sniffer.frames(begin, sniffer.mark()), names)
+            if not settled(read_capture(packets, names)):
+                break
+            time.sleep(0.1)
     finally:
         sniffer.stop()
     return read_capture(packets, names), packets
