@@ -320,6 +320,38 @@ def test_lists_are_split_where_the_grammar_has_lists() -> None:
     assert split_list('"a \\", b", c,, d,') == ('"a \\", b"', "c", "d")
 
 
+def test_both_ways_of_reading_headers_agree() -> None:
+    """One header that is not usual has all headers read line by line; the other headers come out the same."""
+    for raw in all_recorded():
+        usual = parse_message(raw)
+        start, _, rest = raw.partition(b"\r\n")
+        for odd, read in (
+            (b"X-Odd :  a \t", ("X-Odd", "a")),
+            (b"X-Odd:", ("X-Odd", "")),
+            (b"X-Odd: a\r\n b", ("X-Odd", "a b")),
+        ):
+            message = parse_message(b"\r\n".join((start, odd, rest)))
+            assert message.headers == (read, *usual.headers)
+            assert (message.start_line, message.body) == (usual.start_line, usual.body)
+
+
+def test_lines_of_blanks_cost_no_more_than_their_length() -> None:
+    """Long runs of blanks in a header's value, at its start, in its middle or at its end, are read in one go."""
+    blanks = b" " * 50_000
+    for value, read in ((blanks, ""), (blanks + b"a", "a"), (b"a" + blanks, "a"), (b"a" + blanks + b"b", None)):
+        message = parse_message(b"OPTIONS sip:a SIP/2.0\r\nX: %b\r\n\r\n" % value)
+        assert message.header("x") == (value.decode() if read is None else read)
+
+
+@pytest.mark.parametrize("name", ["Content-length", "CONTENT-LENGTH", "L", "l"])
+def test_length_in_any_spelling(name: str) -> None:
+    """Content-Length counts in whatever letters it is written, and two must agree."""
+    raw = b"OPTIONS sip:a SIP/2.0\r\nX: y\r\n%b: 2\r\n\r\nabcd" % name.encode()
+    assert parse_message(raw).body == b"ab"
+    with pytest.raises(SipError, match="contradict"):
+        parse_message(raw.replace(b"X: y", b"Content-Length: 3"))
+
+
 def test_lf_only_messages_are_read() -> None:
     """Lines that end in a bare LF are taken, and the bytes stay as they were."""
     raw = REGISTER_RFC3665.replace(b"\r\n", b"\n")

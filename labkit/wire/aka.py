@@ -18,15 +18,35 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
-import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from labkit.errors import AkaError
+from labkit.wire.digest import AuthParams, digest_ha1, digest_response, parse_auth
+
+__all__ = [
+    "AUTS_AMF",
+    "IND_BITS",
+    "SQN_DELTA",
+    "SQN_LIMIT",
+    "AuthParams",
+    "AuthVector",
+    "Milenage",
+    "UsimAnswer",
+    "answer_challenge",
+    "build_auts",
+    "build_nonce",
+    "digest_ha1",
+    "digest_response",
+    "next_sqn",
+    "opc_from_op",
+    "open_autn",
+    "open_auts",
+    "parse_auth",
+    "split_nonce",
+]
 
 SQN_LIMIT = 1 << 48
 """SQN is a 48 bit counter."""
@@ -41,6 +61,8 @@ AUTS_AMF = b"\x00\x00"
 """AMF that goes into MAC-S, whatever the AMF of the challenge was (TS 33.102 section 6.3.3)."""
 
 _LOW128 = (1 << 128) - 1
+_C2_C3_C4 = 1 << 256 | 2 << 128 | 4
+"""The constants of OUT2, OUT3 and OUT4 side by side (TS 35.206 section 4.1)."""
 
 
 def _need(value: bytes, size_bytes: int, name: str) -> bytes:
@@ -96,12 +118,14 @@ class Milenage:
         'a54211d5e3ba50bf'
     """
 
-    __slots__ = ("_cipher", "_opc", "_opc_four_times", "_opc_rotated")
+    __slots__ = ("_cipher", "_opc", "_opc_four_times", "_opc_rotated", "_vector_constants")
 
     def __init__(self, k: bytes, opc: bytes) -> None:
         self._opc = int.from_bytes(_need(opc, 16, "OPc"), "big")
         self._opc_rotated = _rotate_left(self._opc, 64)
         self._opc_four_times = int.from_bytes(opc * 4, "big")
+        # What `vector` XORs in: OPc off and OPc turned by r1 = 64 on for OUT1, then c2, c3 and c4.
+        self._vector_constants = (self._opc ^ self._opc_rotated) << 384 | _C2_C3_C4
         # AES in ECB keeps no state between whole blocks, so one encryptor serves for ever.
         self._cipher = Cipher(algorithms.AES(_need(k, 16, "K")), modes.ECB()).encryptor()
 
@@ -149,13 +173,18 @@ class Milenage:
 
     def open(self, rand: bytes, autn: bytes) -> tuple[int, bytes, bytes, bytes, bytes]:
         """Do the SIM's whole work on a challenge: SQN, the MAC that AUTN should hold, RES, CK and IK."""
-        temp = self._temp(rand)
-        masked = temp ^ self._opc
-        out2, out3, out4 = self._out(masked ^ 1, _rotate_left(masked, 32) ^ 2, _rotate_left(masked, 64) ^ 4)
-        sqn = int.from_bytes(autn[:6], "big") ^ (out2 >> 80)
-        mac = self._out(self._in1(temp, sqn, autn[6:8]))[0].to_bytes(16, "big")[:8]
-        res = (out2 & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
-        return sqn, mac, res, out3.to_bytes(16, "big"), out4.to_bytes(16, "big")
+        opc, encrypt = self._opc, self._cipher.update
+        block = (int.from_bytes(_need(rand, 16, "RAND"), "big") ^ opc).to_bytes(16, "big")
+        temp = int.from_bytes(encrypt(block), "big")
+        # Blocks 2 to 4 as in `vector`; the first one needs SQN, which AK, out of the second one, hides.
+        turned = (temp ^ opc).to_bytes(16, "big")
+        turned = b"".join((turned, turned[4:], turned[:4], turned[8:], turned[:8]))
+        blocks = int.from_bytes(turned, "big") ^ _C2_C3_C4
+        encrypted = int.from_bytes(encrypt(blocks.to_bytes(48, "big")), "big")
+        raw = (encrypted ^ (self._opc_four_times >> 128)).to_bytes(48, "big")
+        sqn = int.from_bytes(autn[:6], "big") ^ int.from_bytes(raw[:6], "big")
+        out1 = int.from_bytes(encrypt(self._in1(temp, sqn, autn[6:8]).to_bytes(16, "big")), "big") ^ opc
+        return sqn, out1.to_bytes(16, "big")[:8], raw[8:16], raw[16:32], raw[32:]
 
     def f5_star(self, rand: bytes) -> bytes:
         """Compute AK*, which hides SQN_MS inside AUTS: 6 bytes."""
@@ -178,24 +207,20 @@ class Milenage:
             raise AkaError(f"SQN {sqn} does not fit 48 bits", field="SQN", spec="TS 33.102 section 6.3.2")
         opc, encrypt = self._opc, self._cipher.update
         block = (int.from_bytes(_need(rand, 16, "RAND"), "big") ^ opc).to_bytes(16, "big")
-        temp = int.from_bytes(encrypt(block), "big")
-        masked = temp ^ opc
-        # One AES call for four blocks, and one XOR with OPc for all: three times as fast as block by block.
-        blocks = (
-            self._in1(temp, sqn, _need(amf, 2, "AMF")) << 384
-            | (masked ^ 1) << 256
-            | (_rotate_left(masked, 32) ^ 2) << 128
-            | _rotate_left(masked, 64) ^ 4
-        )
+        # TEMP XOR OPc, turned left by r2 = 0, r3 = 32 and r4 = 64 bits for OUT2, OUT3 and OUT4.
+        turned = (int.from_bytes(encrypt(block), "big") ^ opc).to_bytes(16, "big")
+        turned = b"".join((turned, turned, turned[4:], turned[:4], turned[8:], turned[:8]))
+        half = sqn << 16 | int.from_bytes(_need(amf, 2, "AMF"), "big")
+        # One AES call for four blocks, and one XOR with OPc for all: many times as fast as block by block.
+        blocks = int.from_bytes(turned, "big") ^ self._vector_constants ^ (half << 448 | half << 384)
         encrypted = int.from_bytes(encrypt(blocks.to_bytes(64, "big")), "big")
-        raw = (encrypted ^ self._opc_four_times).to_bytes(64, "big")
-        hidden_sqn = sqn ^ int.from_bytes(raw[16:22], "big")
-        autn = hidden_sqn.to_bytes(6, "big") + amf + raw[:8]
+        # AK are the first 6 bytes of OUT2, and nothing but SQN XOR AK is wanted of it.
+        raw = (encrypted ^ self._opc_four_times ^ sqn << 336).to_bytes(64, "big")
+        autn = b"".join((raw[16:22], amf, raw[:8]))
         return AuthVector(rand, raw[24:32], raw[32:48], raw[48:], autn)
 
 
-@dataclass(frozen=True, slots=True)
-class UsimAnswer:
+class UsimAnswer(NamedTuple):
     """What a SIM says to a challenge whose MAC is right (TS 33.102 section 6.3.3)."""
 
     res: bytes
@@ -283,21 +308,7 @@ def next_sqn(sqn: int) -> int:
     return ((seq << IND_BITS) | ind) % SQN_LIMIT
 
 
-# --- The SIP digest: RFC 2617 and RFC 7616, with RFC 3310 for AKA ---
-
-_HASHES = {"MD5": hashlib.md5, "AKAV1-MD5": hashlib.md5, "SHA-256": hashlib.sha256}
-
-
-def _hash_hex(algorithm: str, raw: bytes) -> str:
-    hasher = _HASHES.get(algorithm.upper().removesuffix("-SESS"))
-    if hasher is None:
-        known = ", ".join(["MD5", "AKAv1-MD5", "SHA-256"])
-        raise AkaError(f"digest algorithm {algorithm!r} is not known; known are {known}", field="algorithm")
-    return hasher(raw).hexdigest()
-
-
-_UNQUOTED = frozenset({"algorithm", "stale", "nc"})
-"""Parameters that are tokens by grammar (RFC 3261 section 25.1); qop is a token in credentials only."""
+# --- The challenge as a SIP digest carries it ---
 
 
 def build_nonce(rand: bytes, autn: bytes, server_bytes: bytes = b"") -> str:
@@ -326,182 +337,3 @@ def split_nonce(nonce: str) -> tuple[bytes, bytes]:
             spec="RFC 3310 section 3.2",
         )
     return raw[:16], raw[16:32]
-
-
-def digest_ha1(username: str, realm: str, password: str | bytes, algorithm: str = "MD5") -> str:
-    """Hash user, realm and password: the HA1 that an HSS may store instead of a password, in hex."""
-    secret = password.encode() if isinstance(password, str) else password
-    return _hash_hex(algorithm, f"{username}:{realm}:".encode() + secret)
-
-
-def digest_response(
-    *,
-    username: str,
-    realm: str,
-    password: str | bytes = b"",
-    ha1: str = "",
-    method: str,
-    uri: str,
-    nonce: str,
-    qop: str = "",
-    nc: str = "",
-    cnonce: str = "",
-    algorithm: str = "MD5",
-    body: bytes = b"",
-) -> str:
-    """Compute the `response` of a digest.
-
-    Args:
-        username: the private identity in IMS.
-        password: text, or the RES bytes for AKAv1-MD5; empty when AUTS is sent (RFC 3310 section 3.4).
-        ha1: hex, instead of a password.
-        uri: the digest URI, as written in the credentials.
-        qop: "auth", "auth-int", or empty for the form of RFC 2069.
-        nc: eight hex digits, needed with qop.
-        body: the message body, used by auth-int only.
-    Returns:
-        The response in hex.
-    Raises:
-        AkaError: algorithm or qop is not known.
-    Spec:
-        RFC 7616 section 3.4.1, RFC 3310 section 3.3
-    """
-    secret = ha1 or digest_ha1(username, realm, password, algorithm)
-    if algorithm.upper().endswith("-SESS"):
-        secret = _hash_hex(algorithm, f"{secret}:{nonce}:{cnonce}".encode())
-    a2 = f"{method}:{uri}"
-    if qop == "auth-int":
-        a2 += f":{_hash_hex(algorithm, body)}"
-    elif qop not in ("", "auth"):
-        raise AkaError(f"qop {qop!r} is not known; use auth or auth-int", field="qop", spec="RFC 7616 section 3.4")
-    ha2 = _hash_hex(algorithm, a2.encode())
-    middle = f"{nonce}:{nc}:{cnonce}:{qop}" if qop else nonce
-    return _hash_hex(algorithm, f"{secret}:{middle}:{ha2}".encode())
-
-
-@dataclass(frozen=True, slots=True)
-class AuthParams:
-    """A challenge or credentials: WWW-Authenticate, Authorization and their proxy twins (RFC 3261, 25.1)."""
-
-    scheme: str
-    """As written, usually "Digest"."""
-    params: tuple[tuple[str, str], ...]
-    """Name and value in the order of the header, values as written, with their quotes."""
-
-    @classmethod
-    def challenge(cls, **params: str) -> AuthParams:
-        """Build a Digest challenge; values are given without quotes."""
-        return cls("Digest", tuple((name, _quote(name, value)) for name, value in params.items()))
-
-    @classmethod
-    def credentials(cls, **params: str) -> AuthParams:
-        """Build Digest credentials; values are given without quotes, qop becomes a token."""
-        pairs = ((name, value if name == "qop" else _quote(name, value)) for name, value in params.items())
-        return cls("Digest", tuple(pairs))
-
-    def get(self, name: str) -> str | None:
-        """Return a value without quotes and escapes; names match whatever their case; None when absent."""
-        wanted = name.lower()
-        for key, value in self.params:
-            if key.lower() == wanted:
-                return _unquote(value)
-        return None
-
-    def __str__(self) -> str:
-        return f"{self.scheme} " + ", ".join(f"{name}={value}" for name, value in self.params)
-
-
-def _quote(name: str, value: str) -> str:
-    if name in _UNQUOTED:
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _unquote(value: str) -> str:
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return value
-    inner = value[1:-1]
-    if "\\" not in inner:
-        return inner
-    out: list[str] = []
-    escaped = False
-    for char in inner:
-        if char == "\\" and not escaped:
-            escaped = True
-            continue
-        out.append(char)
-        escaped = False
-    return "".join(out)
-
-
-def _split_commas(text: str) -> list[tuple[int, str]]:
-    """Split at commas outside quotes; each piece with its offset."""
-    pieces: list[tuple[int, str]] = []
-    start, quoted, at = 0, False, 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\" and quoted:
-            at += 1
-        elif char == '"':
-            quoted = not quoted
-        elif char == "," and not quoted:
-            pieces.append((start, text[start:at]))
-            start = at + 1
-        at += 1
-    if quoted:
-        raise AkaError("a quoted value does not end", offset=start, field="params", spec="RFC 3261 section 25.1")
-    pieces.append((start, text[start:]))
-    return pieces
-
-
-_PLAIN_PARAM = re.compile(r'\s*([A-Za-z0-9_-]+)=("[^"\\]*"|[^\s",]*)\s*(?:,|$)')
-"""A parameter without escapes, as nearly all are."""
-
-
-def _plain_params(text: str) -> tuple[tuple[str, str], ...]:
-    """Read parameters that are all plain, in one go; empty when one is not, so that the slower way has its say."""
-    params: list[tuple[str, str]] = []
-    at = 0
-    while at < len(text):
-        match = _PLAIN_PARAM.match(text, at)
-        if match is None:
-            return ()
-        params.append((match[1], match[2]))
-        at = match.end()
-    return tuple(params)
-
-
-def parse_auth(text: str) -> AuthParams:
-    """Read the value of a WWW-Authenticate or Authorization header.
-
-    Args:
-        text: the header's value, one challenge.
-    Raises:
-        AkaError: no scheme, or a parameter without '=', with the offset in the text.
-    Spec:
-        RFC 3261 section 25.1
-    Example:
-        >>> parse_auth('Digest realm="ims", nonce="x,y", algorithm=AKAv1-MD5').get("nonce")
-        'x,y'
-    """
-    stripped = text.strip()
-    scheme, _, rest = stripped.partition(" ")
-    if scheme.isalpha() and (plain := _plain_params(rest)):
-        return AuthParams(scheme, plain)
-    if not scheme or "=" in scheme or "," in scheme:
-        raise AkaError("no scheme before the parameters", offset=0, field="scheme", spec="RFC 3261 section 25.1")
-    shift = len(scheme) + 1
-    params: list[tuple[str, str]] = []
-    for offset, piece in _split_commas(rest):
-        name, equals, value = piece.partition("=")
-        if not piece.strip():
-            continue
-        if not equals or not name.strip():
-            raise AkaError(
-                f"parameter {piece.strip()!r} has no '='",
-                offset=shift + offset,
-                field="params",
-                spec="RFC 3261 section 25.1",
-            )
-        params.append((name.strip(), value.strip()))
-    return AuthParams(scheme, tuple(params))

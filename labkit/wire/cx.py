@@ -115,6 +115,7 @@ ROAMING_NOT_ALLOWED: Final = Result(5004, True)
 IDENTITY_ALREADY_REGISTERED: Final = Result(5005, True)
 AUTH_SCHEME_NOT_SUPPORTED: Final = Result(5006, True)
 ERROR_IN_ASSIGNMENT_TYPE: Final = Result(5007, True)
+FEATURE_UNSUPPORTED: Final = Result(5011, True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The dictionary: what Diameter's numbers are called, and how each AVP's payload is to be read.
 
 One line an AVP: code, name, type, and `M` where its sender must set the mandatory flag. Sources: RFC 6733 section
-4.5, RFC 8506 section 8 (credit control), TS 29.229 section 6.3 (Cx), TS 29.329 section 6.3 (Sh). TS 29.229 leaves
-some Cx AVPs without `M`; they are the ones that were added after Release 5.
+4.5, RFC 8506 section 8 (credit control), TS 29.229 section 6.3 (Cx), TS 29.329 section 6.3 (Sh), TS 32.299 section 7.2
+(charging of IMS). TS 29.229 leaves some Cx AVPs without `M`; they are the ones that were added after Release 5.
 """
 
 from __future__ import annotations
@@ -102,20 +102,48 @@ _BASE = """
 416 CC-Request-Type Enumerated M
 417 CC-Service-Specific-Units Unsigned64 M
 418 CC-Session-Failover Enumerated M
+419 CC-Sub-Session-Id Unsigned64 M
 420 CC-Time Unsigned32 M
 421 CC-Total-Octets Unsigned64 M
+422 Check-Balance-Result Enumerated M
+423 Cost-Information Grouped M
+424 Cost-Unit UTF8String M
 425 Currency-Code Unsigned32 M
+426 Credit-Control Enumerated M
+427 Credit-Control-Failure-Handling Enumerated M
+428 Direct-Debiting-Failure-Handling Enumerated M
+429 Exponent Integer32 M
+430 Final-Unit-Indication Grouped M
 431 Granted-Service-Unit Grouped M
 432 Rating-Group Unsigned32 M
+433 Redirect-Address-Type Enumerated M
+434 Redirect-Server Grouped M
+435 Redirect-Server-Address UTF8String M
 436 Requested-Action Enumerated M
 437 Requested-Service-Unit Grouped M
+438 Restriction-Filter-Rule IPFilterRule M
 439 Service-Identifier Unsigned32 M
+440 Service-Parameter-Info Grouped -
+441 Service-Parameter-Type Unsigned32 -
+442 Service-Parameter-Value OctetString -
 443 Subscription-Id Grouped M
 444 Subscription-Id-Data UTF8String M
+445 Unit-Value Grouped M
 446 Used-Service-Unit Grouped M
+447 Value-Digits Integer64 M
 448 Validity-Time Unsigned32 M
+449 Final-Unit-Action Enumerated M
 450 Subscription-Id-Type Enumerated M
+451 Tariff-Time-Change Time M
+452 Tariff-Change-Usage Enumerated M
+453 G-S-U-Pool-Identifier Unsigned32 M
+454 CC-Unit-Type Enumerated M
+455 Multiple-Services-Indicator Enumerated M
 456 Multiple-Services-Credit-Control Grouped M
+457 G-S-U-Pool-Reference Grouped M
+458 User-Equipment-Info Grouped -
+459 User-Equipment-Info-Type Enumerated -
+460 User-Equipment-Info-Value OctetString -
 461 Service-Context-Id UTF8String M
 480 Accounting-Record-Type Enumerated M
 483 Accounting-Realtime-Required Enumerated M
@@ -123,6 +151,10 @@ _BASE = """
 """
 
 _TGPP = """
+831 Calling-Party-Address UTF8String M
+832 Called-Party-Address UTF8String M
+873 Service-Information Grouped M
+876 IMS-Information Grouped M
 600 Visited-Network-Identifier OctetString M
 601 Public-Identity UTF8String M
 602 Server-Name UTF8String M
@@ -303,3 +335,34 @@ TGPP_RESULTS: Final[dict[int, str]] = {
     5012: "DIAMETER_ERROR_SERVING_NODE_FEATURE_UNSUPPORTED",
 }
 """Names of Experimental-Result-Code values of vendor 3GPP (TS 29.229 section 6.2)."""
+
+
+def command_name(code: int, request: bool) -> str:
+    """Name a command: 300 is "UAR" or "UAA"; an unknown code is "999-Request" or "999-Answer"."""
+    letters = COMMANDS.get(code)
+    if letters is None:
+        return f"{code}-Request" if request else f"{code}-Answer"
+    return letters + ("R" if request else "A")
+
+
+def avp_name(code: int, vendor: int = 0) -> str:
+    """Name an AVP, "AVP 999" or "AVP 999 of vendor 9" where the dictionary has none."""
+    entry = AVPS.get((code, vendor))
+    if entry is not None:
+        return entry.name
+    return f"AVP {code} of vendor {vendor}" if vendor else f"AVP {code}"
+
+
+def result_name(code: int, experimental: bool = False, vendor: int = TGPP_VENDOR) -> str:
+    """Name a result: 2001 is DIAMETER_SUCCESS, but DIAMETER_FIRST_REGISTRATION as Experimental-Result-Code of 3GPP.
+
+    Args:
+        code: the value of Result-Code or Experimental-Result-Code.
+        experimental: True for a value of Experimental-Result-Code.
+        vendor: whose experimental code it is.
+    Returns:
+        The name, else the number as text.
+    """
+    if not experimental:
+        return RESULTS.get(code, str(code))
+    return TGPP_RESULTS.get(code, str(code)) if vendor == TGPP_VENDOR else str(code)

@@ -13,9 +13,8 @@ phrase.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 from labkit.errors import SipError
 from labkit.wire.sip_grammar import (
@@ -34,9 +33,15 @@ from labkit.wire.sip_grammar import (
     parse_via,
     split_list,
 )
+from labkit.wire.sip_head import VERSION, cut_head, one_length, parse_start_line, read_headers
+from labkit.wire.sip_reasons import REASONS
+from labkit.wire.sip_stream import MAX_BODY_BYTES, MAX_HEAD_BYTES, looks_like_sip, message_end, split_stream
 
 __all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_HEAD_BYTES",
     "REASONS",
+    "VERSION",
     "Address",
     "SipMessage",
     "SipUri",
@@ -48,6 +53,7 @@ __all__ = [
     "parse_host_port",
     "parse_message",
     "parse_params",
+    "parse_start_line",
     "parse_uri",
     "parse_via",
     "problems",
@@ -55,75 +61,6 @@ __all__ = [
     "split_list",
     "split_stream",
 ]
-
-VERSION: Final = "SIP/2.0"
-MAX_HEAD_BYTES: Final = 65535
-"""Longest start line plus headers that a stream may send before it is given up."""
-MAX_BODY_BYTES: Final = 1 << 20
-"""Longest body that a stream may announce before it is given up."""
-
-_BLANKS = " \t"
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-_REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) (SIP/\d+\.\d+)", re.IGNORECASE)
-# Status-Line = SIP-Version SP Status-Code SP Reason-Phrase; some senders leave out the last space with the phrase.
-_STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE)
-
-REASONS: Final[dict[int, str]] = {
-    100: "Trying",
-    180: "Ringing",
-    181: "Call Is Being Forwarded",
-    182: "Queued",
-    183: "Session Progress",
-    200: "OK",
-    202: "Accepted",
-    300: "Multiple Choices",
-    301: "Moved Permanently",
-    302: "Moved Temporarily",
-    305: "Use Proxy",
-    380: "Alternative Service",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    406: "Not Acceptable",
-    407: "Proxy Authentication Required",
-    408: "Request Timeout",
-    410: "Gone",
-    413: "Request Entity Too Large",
-    414: "Request-URI Too Long",
-    415: "Unsupported Media Type",
-    416: "Unsupported URI Scheme",
-    420: "Bad Extension",
-    421: "Extension Required",
-    423: "Interval Too Brief",
-    469: "Bad Info Package",
-    480: "Temporarily Unavailable",
-    481: "Call/Transaction Does Not Exist",
-    482: "Loop Detected",
-    483: "Too Many Hops",
-    484: "Address Incomplete",
-    485: "Ambiguous",
-    486: "Busy Here",
-    487: "Request Terminated",
-    488: "Not Acceptable Here",
-    489: "Bad Event",
-    491: "Request Pending",
-    493: "Undecipherable",
-    494: "Security Agreement Required",
-    500: "Server Internal Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Server Time-out",
-    505: "Version Not Supported",
-    513: "Message Too Large",
-    600: "Busy Everywhere",
-    603: "Decline",
-    604: "Does Not Exist Anywhere",
-    606: "Not Acceptable",
-}
-"""Reason phrases of RFC 3261 section 21 and of the later RFCs that the lab meets."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -269,6 +206,40 @@ class SipMessage:
         return f"<SIP {self.status} {self.reason} (answer to {self.cseq_method})>"
 
 
+_set_method = SipMessage.__dict__["method"].__set__
+_set_request_uri = SipMessage.__dict__["request_uri"].__set__
+_set_status = SipMessage.__dict__["status"].__set__
+_set_reason = SipMessage.__dict__["reason"].__set__
+_set_headers = SipMessage.__dict__["headers"].__set__
+_set_body = SipMessage.__dict__["body"].__set__
+_set_version = SipMessage.__dict__["version"].__set__
+_set_raw = SipMessage.__dict__["raw"].__set__
+
+
+def _read_message(
+    method: str,
+    uri: str,
+    status: int,
+    reason: str,
+    headers: tuple[tuple[str, str], ...],
+    body: bytes,
+    version: str,
+    raw: bytes,
+) -> SipMessage:
+    """Make a message that was read; filling the slots directly takes a third of what a frozen dataclass's own way does,
+    and that was a sixth of all the reading."""
+    message = object.__new__(SipMessage)
+    _set_method(message, method)
+    _set_request_uri(message, uri)
+    _set_status(message, status)
+    _set_reason(message, reason)
+    _set_headers(message, headers)
+    _set_body(message, body)
+    _set_version(message, version)
+    _set_raw(message, raw)
+    return message
+
+
 def parse_message(raw: bytes) -> SipMessage:
     """Read one SIP message, for example the payload of one UDP datagram.
 
@@ -285,10 +256,10 @@ def parse_message(raw: bytes) -> SipMessage:
     raw = bytes(raw)
     if raw[:1] in (b"\r", b"\n"):
         raw = raw.lstrip(b"\r\n")
-    lines, body_start = _cut_head(raw)
+    lines, body_start = cut_head(raw)
     method, uri, status, reason, version = parse_start_line(lines[0])
-    headers, lengths = _parse_headers(lines, raw)
-    length = _one_length(lengths, raw)
+    headers, lengths = read_headers(lines, raw)
+    length = one_length(lengths, raw)
     body_end = len(raw) if length is None else body_start + length
     if body_end > len(raw):
         raise SipError(
@@ -297,167 +268,16 @@ def parse_message(raw: bytes) -> SipMessage:
             field="Content-Length",
             spec="RFC 3261 section 18.3",
         )
-    message = SipMessage(method, uri, status, reason, headers, raw[body_start:body_end], version)
-    object.__setattr__(message, "raw", raw if body_end == len(raw) else raw[:body_end])
-    return message
-
-
-def _cut_head(raw: bytes) -> tuple[list[str], int]:
-    """Cut start line and headers into lines; also say where the body begins."""
-    end = raw.find(b"\r\n\r\n")
-    if end >= 0:
-        head = raw[:end].decode("utf-8", "surrogateescape")
-        lines = head.split("\r\n")
-        if head.count("\n") == len(lines) - 1:
-            return lines, end + 4
-    # somewhere a line ends in a bare LF, so the empty line may be an earlier one
-    blank = _BLANK_LINE.search(raw)
-    if blank is None:
-        parse_start_line(raw.split(b"\n", 1)[0])
-        raise SipError("The headers do not end: no empty line follows them", offset=len(raw), spec="RFC 3261 section 7")
-    return re.split("\r?\n", raw[: blank.start()].decode("utf-8", "surrogateescape")), blank.end()
-
-
-def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
-    """Read a Request-Line or a Status-Line into (method, request_uri, status, reason, version).
-
-    Raises:
-        SipError: it is neither.
-    """
-    if isinstance(line, bytes):
-        line = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
-    if match := _STATUS_LINE.fullmatch(line):
-        return "", "", int(match[2]), match[3] or "", match[1]
-    if match := _REQUEST_LINE.fullmatch(line):
-        return match[1], match[2], 0, "", match[3]
-    raise SipError(f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1")
-
-
-def _parse_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[tuple[str, str], ...], list[str]]:
-    """Read header lines into (name, value) pairs; the values of Content-Length come a second time, on their own."""
-    headers: list[tuple[str, str]] = []
-    lengths: list[int] = []
-    known, add = KNOWN_KEYS.get, headers.append
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        key = known(name) if colon else None
-        if key is None:
-            if line[:1] in (" ", "\t") and headers:
-                before, so_far = headers[-1]
-                headers[-1] = (before, f"{so_far} {line.strip(_BLANKS)}".strip(" "))
-                continue
-            name = name.rstrip(_BLANKS)
-            if not colon or not TOKEN.fullmatch(name):
-                number = lines.index(line, 1)
-                raise SipError(
-                    f"Line {number + 1} is no header: {line[:60]!r}",
-                    offset=_offset_of_line(raw, number),
-                    spec="RFC 3261 section 7.3.1",
-                )
-            key = header_key(name)
-        if key == "content-length":
-            lengths.append(len(headers))
-        add((name, value.strip(_BLANKS)))
-    return tuple(headers), [headers[index][1] for index in lengths]
-
-
-def _offset_of_line(raw: bytes, number: int) -> int:
-    offset = 0
-    for _ in range(number):
-        offset = raw.find(b"\n", offset) + 1
-    return offset
-
-
-def _one_length(lengths: Sequence[str], raw: bytes) -> int | None:
-    """The length that Content-Length announces, None when it is absent.
-
-    Raises:
-        SipError: it is no number, or two headers contradict each other.
-    """
-    if len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) < 12:
-        return int(lengths[0])
-    length: int | None = None
-    for value in lengths:
-        problem = ""
-        if not (value.isascii() and value.isdigit() and len(value) < 12):
-            problem = f"Content-Length is no number: {value[:40]!r}"
-        elif length is not None and int(value) != length:
-            problem = f"Two Content-Length headers contradict each other: {length} and {value}"
-        if problem:
-            found = re.search(rb"(?:content-length|\nl)[ \t]*:", raw, re.IGNORECASE)
-            offset = found.start() if found else 0
-            raise SipError(problem, offset=offset, field="Content-Length", spec="RFC 3261 section 20.14")
-        length = int(value)
-    return length
-
-
-def looks_like_sip(raw: bytes) -> bool:
-    """Say quickly whether bytes begin like a SIP message; true does not promise that the rest is right."""
-    if raw[:1] in (b"\r", b"\n"):
-        raw = raw.lstrip(b"\r\n")
-    if raw[:8] == b"SIP/2.0 ":
-        return raw[8:11].isdigit()
-    line_end = raw.find(b"\n", 0, MAX_HEAD_BYTES)
-    line = raw[:line_end].rstrip(b"\r") if line_end > 0 else b""
-    return line[-8:].upper() == b" SIP/2.0" and line.count(b" ", 0, len(line) - 8) >= 1 and line[:1].isalpha()
-
-
-def split_stream(buffer: bytes | bytearray) -> tuple[list[bytes], bytes]:
-    """Cut the bytes of a TCP connection into whole messages.
-
-    Args:
-        buffer: what has been received and not been cut yet.
-    Returns:
-        The whole messages in order, and the rest that waits for more bytes. Empty lines between messages (keep-alives,
-        RFC 5626 section 3.5.1) are dropped. A message without Content-Length counts as one without a body.
-    Raises:
-        SipError: the stream cannot be cut any more (a start line that is none, a wrong Content-Length, too long);
-            close it.
-    Spec:
-        RFC 3261 section 18.3.
-    """
-    stream = bytes(buffer)
-    messages: list[bytes] = []
-    position = 0
-    while True:
-        while stream[position : position + 1] in (b"\r", b"\n"):
-            position += 1
-        end = message_end(stream, position)
-        if end is None or end > len(stream):
-            return messages, stream[position:]
-        messages.append(stream[position:end])
-        position = end
-
-
-def message_end(stream: bytes, start: int = 0) -> int | None:
-    """Say where the message that begins at `start` ends, which may be beyond what has come; None while that is open.
-
-    Raises:
-        SipError: as `split_stream`.
-    """
-    blank = _BLANK_LINE.search(stream, start)
-    first_line_end = stream.find(b"\n", start)
-    if first_line_end >= 0:
-        parse_start_line(stream[start:first_line_end])
-    if blank is None:
-        if len(stream) - start > MAX_HEAD_BYTES:
-            raise SipError(
-                f"{MAX_HEAD_BYTES} bytes of headers and no end",
-                offset=len(stream),
-                spec="RFC 3261 section 18.3",
-            )
-        return None
-    head = stream[start : blank.start()]
-    lines = re.split("\r?\n", head.decode("utf-8", "surrogateescape"))
-    length = _one_length(_parse_headers(lines, head)[1], head) or 0
-    if length > MAX_BODY_BYTES:
-        raise SipError(
-            f"Content-Length announces {length} bytes, more than the {MAX_BODY_BYTES} taken here",
-            offset=start,
-            field="Content-Length",
-            spec="RFC 3261 section 18.3",
-        )
-    return blank.end() + length
+    return _read_message(
+        method,
+        uri,
+        status,
+        reason,
+        headers,
+        raw[body_start:body_end],
+        version,
+        raw if body_end == len(raw) else raw[:body_end],
+    )
 
 
 def _tag_of(value: str | None) -> str | None:
@@ -467,6 +287,8 @@ def _tag_of(value: str | None) -> str | None:
     tail = value.rpartition(">")[2] if ">" in value else value
     if ";" not in tail:
         return None
+    if tail.startswith(";tag=") and '"' not in tail:
+        return tail[5:].partition(";")[0].strip()
     return find_param(parse_params(tail.partition(";")[2]), "tag")
 
 

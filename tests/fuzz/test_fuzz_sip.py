@@ -173,8 +173,8 @@ async def test_phone_does_not_grow() -> None:
                 stranger.sendto(mutated(chance, chance.choice(MESSAGES))[:60000], bob.address)
                 await asyncio.sleep(0)
             await asyncio.sleep(2 * timers.give_up_s + 0.5)
-            bob._calls.clear()
-            bob._messages.clear()
+            bob._incoming.calls.clear()
+            bob._incoming.messages.clear()
             return tracemalloc.get_traced_memory()[0]
 
         tracemalloc.start()
