@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import random
 import struct
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from labkit.capture.decode.gunzip import Gunzip
 from labkit.errors import CaptureError
 from labkit.wire import pcap
+from labkit.wire.pcap_records import PADDING, RecordWalker
 
 IMS = Path(__file__).parent / "data" / "ims"
 RECORDING = IMS / "01_first_registration.pcap"
@@ -171,6 +175,47 @@ def test_a_stream_may_come_byte_by_byte() -> None:
         reader = pcap.StreamReader()
         frames = [frame for index in range(len(raw)) for frame in reader.feed(raw[index : index + 1])]
         assert tuple(frames) == pcap.read_capture_file(raw).frames
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("over", [0, 1, 7, 15, 16, 17, 116, 200, 1515, 1516, 3000])
+def test_big_pieces_are_walked_where_they_lie(order: str, over: int) -> None:
+    """Wherever a piece ends, in a record's header, its frame or between two, the frames are those of the file."""
+    head = struct.pack(order + "IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    frames = [bytes([n % 251]) * ((100, 1500, 40)[n % 3]) for n in range(5000)]
+    records = [struct.pack(order + "IIII", n, 0, len(raw), len(raw)) + raw for n, raw in enumerate(frames)]
+    whole = head + b"".join(records)
+    walker = RecordWalker()
+    found: list[tuple[int, int, bytes]] = []
+    cuts = [0, 24 + 16 + 100 + over, (1 << 20) + 1000, (2 << 20) + 2500 + over, len(whole) - over, len(whole)]
+    for start, end in pairwise(cuts):
+        for run in walker.feed(whole[start:end]):
+            assert len(run.raw) - max(p.start + p.captured for p in run.packets()) >= len(PADDING)
+            found += [(p.number, p.time_ns, run.raw[p.start : p.start + p.captured]) for p in run.packets()]
+    assert found == [(n + 1, n * 10**9, raw) for n, raw in enumerate(frames)]
+    assert (walker.count, walker.left_over, walker.damage) == (5000, 0, "")
+
+
+@pytest.mark.parametrize("place", [0, 600_000, 1_200_000, 1_999_000])
+def test_damage_in_a_big_piece_ends_reading(place: int) -> None:
+    """A length that cannot be, at either end of a big piece or in its middle, ends the walk after the frames before."""
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    record = struct.pack("<IIII", 1, 0, 84, 84) + bytes(84)
+    good = place // 100
+    raw = record * good + struct.pack("<IIII", 1, 0, 1 << 30, 1 << 30) + record * (25_000 - good)
+    walker = RecordWalker()
+    runs = walker.feed(head + raw[:50]) + walker.feed(raw[50:2_000_000]) + walker.feed(raw[2_000_000:])
+    assert sum(len(run.offsets) for run in runs) == walker.count == good
+    assert f"after frame {good}:" in walker.damage
+
+
+def test_gzip_comes_in_big_pieces() -> None:
+    """Thousands of frames at once are read much faster: what gzip gives in drops is gathered."""
+    plain = random.Random(1).randbytes(3 << 20)
+    gunzip = Gunzip()
+    pieces = list(gunzip.feed(gzip.compress(plain, 1)))
+    assert b"".join(pieces) == plain
+    assert len(pieces) == 1
 
 
 def test_a_stream_that_is_no_capture_is_refused() -> None:

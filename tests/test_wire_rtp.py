@@ -6,10 +6,15 @@ import struct
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labkit.errors import ProtocolError
 from labkit.wire.rtp import (
+    FRAME_SAMPLES,
+    MUSIC_HZ,
+    NOTE_FRAMES,
+    PCMU_RATE_HZ,
     Reception,
     ReportBlock,
     RtcpPacket,
@@ -19,9 +24,11 @@ from labkit.wire.rtp import (
     encode_pcmu,
     goodbye,
     looks_like_rtcp,
+    music,
     ntp_time,
     parse_rtcp,
     parse_rtp,
+    pitch_hz,
     receiver_report,
     sender_report,
     source_description,
@@ -145,6 +152,18 @@ def test_tone_repeats_without_a_click() -> None:
     assert frame[:80] == frame[80:]
     with pytest.raises(ProtocolError):
         tone(440 + 1)
+
+
+def test_music_is_a_tune_of_pure_notes() -> None:
+    """Each frame's strongest frequency, by a Fourier transform, is the note of that moment; pitch_hz says the same."""
+    notes = []
+    for frame in music():
+        samples = np.array([decode_pcmu(byte) for byte in frame], dtype=float)
+        notes.append(int(np.argmax(np.abs(np.fft.rfft(samples)))) * PCMU_RATE_HZ // FRAME_SAMPLES)
+        assert pitch_hz(frame) == notes[-1]
+    assert notes == [hertz for hertz in MUSIC_HZ for _ in range(NOTE_FRAMES)]
+    assert pitch_hz(bytes([0xFF]) * FRAME_SAMPLES) == pitch_hz(b"") == 0
+    assert [pitch_hz(tone(hertz)) for hertz in (50, 400, 1000)] == [50, 400, 1000]
 
 
 def test_loss_and_jitter() -> None:

@@ -15,6 +15,7 @@ _SPEC = "HEP3 revision 26"
 
 # Protocol type (chunk 11)
 PROTOCOL_SIP = 1
+PROTOCOL_RTP = 4
 PROTOCOL_DIAMETER = 56
 
 _CHUNK_FAMILY, _CHUNK_TRANSPORT = 0x01, 0x02
@@ -44,7 +45,7 @@ class HepPacket:
     time_us: int
     """When the mirroring node saw it: microseconds since 1970-01-01 UTC."""
     protocol: int
-    """PROTOCOL_SIP, PROTOCOL_DIAMETER, ..."""
+    """PROTOCOL_SIP, PROTOCOL_DIAMETER, PROTOCOL_RTP, ..."""
     payload: bytes
     """The message itself."""
     capture_id: int = 0

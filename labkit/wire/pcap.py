@@ -10,10 +10,26 @@ from __future__ import annotations
 import ipaddress
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from labkit.errors import CaptureError
+from labkit.wire.pcap_records import (
+    BYTE_ORDER_MAGIC,
+    ENHANCED_PACKET,
+    INTERFACE_DESCRIPTION,
+    MAGIC_NS,
+    NAME_RESOLUTION,
+    OPTION_COMMENT,
+    OPTION_END,
+    OPTION_TSRESOL,
+    SECTION_HEADER,
+    SIMPLE_PACKET,
+    RecordWalker,
+    Run,
+    options,
+)
 
 # Link types: https://www.tcpdump.org/linktypes.html
 LINKTYPE_NULL = 0
@@ -24,15 +40,6 @@ LINKTYPE_LINUX_SLL = 113
 LINKTYPE_IPV4 = 228
 LINKTYPE_IPV6 = 229
 LINKTYPE_LINUX_SLL2 = 276
-
-_MAGIC_US = 0xA1B2C3D4
-_MAGIC_NS = 0xA1B23C4D
-_SECTION_HEADER = 0x0A0D0D0A
-_BYTE_ORDER_MAGIC = 0x1A2B3C4D
-_INTERFACE_DESCRIPTION, _PACKET, _SIMPLE_PACKET, _NAME_RESOLUTION, _ENHANCED_PACKET = 1, 2, 3, 4, 6
-_OPTION_END, _OPTION_COMMENT, _OPTION_TSRESOL, _OPTION_TSOFFSET = 0, 1, 9, 14
-_BIGGEST_BLOCK = 64 << 20
-"""No honest frame or block is longer; a longer length field means that the file is damaged there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +72,6 @@ class CaptureFile:
     """Empty, or one sentence that says where a damaged or truncated file ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
-    linktype: int
-    units_per_s: int
-    offset_s: int
-
-
 def read_capture_file(raw: bytes) -> CaptureFile:
     """Read a whole capture: pcap or pcapng, either byte order, plain or gzip.
 
@@ -83,20 +83,23 @@ def read_capture_file(raw: bytes) -> CaptureFile:
         CaptureError: the bytes are no capture.
     """
     raw, warning = _gunzip(raw)
-    reader = _Reader()
-    frames = reader.feed(raw)
-    if not reader.recognised:
+    walker = RecordWalker()
+    frames = [frame for run in walker.feed(raw) for frame in frames_of_run(run)]
+    if walker.kind not in ("pcap", "pcapng"):
         raise CaptureError(
             f"This is no capture file ({len(raw)} bytes, first ones {raw[:8].hex(' ') or 'none'}): "
             "expected pcap or pcapng, plain or gzip."
         )
-    if reader.damage:
-        warning = reader.damage
-    elif reader.left_over:
-        warning = f"The capture ends inside frame {len(frames) + 1}: {len(frames)} whole frames were read."
-    elif warning:
-        warning = f"{warning}: {len(frames)} whole frames were read."
-    return CaptureFile(tuple(frames), reader.names, warning)
+    return CaptureFile(tuple(frames), walker.names, ending(walker, warning))
+
+
+def ending(walker: RecordWalker, gzip_warning: str = "") -> str:
+    """Say in a sentence how a capture that was fed to the end is damaged or cut off; empty when it is whole."""
+    if walker.damage:
+        return walker.damage
+    if walker.left_over:
+        return f"The capture ends inside frame {walker.count + 1}: {walker.count} whole frames were read."
+    return f"{gzip_warning}: {walker.count} whole frames were read." if gzip_warning else ""
 
 
 def read_frames(raw: bytes) -> Iterator[Frame]:
@@ -108,7 +111,7 @@ class StreamReader:
     """Read a capture that is still growing, for example from a pipe: feed bytes, get whole frames."""
 
     def __init__(self) -> None:
-        self._reader = _Reader()
+        self._walker = RecordWalker()
 
     def feed(self, raw: bytes) -> list[Frame]:
         """Take the next bytes (any number) and return the frames they complete.
@@ -116,12 +119,30 @@ class StreamReader:
         Raises:
             CaptureError: the stream does not start like a capture, or is damaged.
         """
-        frames = self._reader.feed(raw)
-        if self._reader.hopeless:
+        frames = [frame for run in self._walker.feed(raw) for frame in frames_of_run(run)]
+        if self._walker.kind == "unknown":
             raise CaptureError("The stream is no capture: it starts neither like pcap nor like pcapng.")
-        if self._reader.damage:
-            raise CaptureError(self._reader.damage)
+        if self._walker.damage:
+            raise CaptureError(self._walker.damage)
         return frames
+
+
+def frames_of_run(run: Run) -> Iterator[Frame]:
+    """Give the frames of a run of records."""
+    for packet in run.packets():
+        raw = run.raw[packet.start : packet.start + packet.captured]
+        comment = ""
+        if run.kind not in (0, SIMPLE_PACKET):
+            behind = packet.start + packet.captured + -packet.captured % 4
+            found = options(run.raw[behind : packet.end_of_record], 0, run.order)
+            comments = [value.decode("utf-8", "replace") for code, value in found if code == OPTION_COMMENT]
+            comment = "\n".join(comments)
+        yield Frame(packet.number, packet.time_ns, packet.linktype, raw, comment, packet.on_wire)
+
+
+def gunzipped(raw: bytes) -> bytes:
+    """Give a capture's plain bytes; of damaged gzip data what can be had."""
+    return _gunzip(raw)[0]
 
 
 def _gunzip(raw: bytes) -> tuple[bytes, str]:
@@ -142,195 +163,12 @@ def _gunzip(raw: bytes) -> tuple[bytes, str]:
     return b"".join(parts), ""
 
 
-class _Reader:
-    """Incremental reader of both formats; keeps the incomplete tail between calls."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        self.damage = ""
-        self._tail = b""
-        self._count = 0
-        self._kind = ""
-        self._order = "<"
-        self._pcap = _Interface(0, 10**6, 0)
-        self._interfaces: list[_Interface] = []
-
-    @property
-    def recognised(self) -> bool:
-        return self._kind in {"pcap", "pcapng"}
-
-    @property
-    def hopeless(self) -> bool:
-        return self._kind == "unknown"
-
-    @property
-    def left_over(self) -> int:
-        return len(self._tail)
-
-    def feed(self, raw: bytes) -> list[Frame]:
-        buffer = self._tail + raw
-        position = 0
-        if not self._kind:
-            position = self._start(buffer)
-        frames: list[Frame] = []
-        if self._kind == "pcap":
-            position = self._pcap_records(buffer, position, frames)
-        elif self._kind == "pcapng":
-            position = self._pcapng_blocks(buffer, position, frames)
-        self._tail = buffer[position:]
-        return frames
-
-    def _start(self, buffer: bytes) -> int:
-        """Recognise the format; the position after a pcap file header, else 0."""
-        if len(buffer) < 4:
-            return 0
-        if int.from_bytes(buffer[:4], "big") == _SECTION_HEADER:
-            self._kind = "pcapng"
-            return 0
-        for order in "<>":
-            magic = struct.unpack_from(order + "I", buffer)[0]
-            if magic in (_MAGIC_US, _MAGIC_NS):
-                if len(buffer) < 24:
-                    return 0
-                self._kind, self._order = "pcap", order
-                linktype = struct.unpack_from(order + "I", buffer, 20)[0] & 0xFFFF
-                self._pcap = _Interface(linktype, 10**9 if magic == _MAGIC_NS else 10**6, 0)
-                return 24
-        self._kind = "unknown"
-        return 0
-
-    def _pcap_records(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        header = struct.Struct(self._order + "IIII")
-        factor = 10**9 // self._pcap.units_per_s
-        while not self.damage and len(buffer) - position >= 16:
-            seconds, fraction, captured, on_wire = header.unpack_from(buffer, position)
-            if captured > _BIGGEST_BLOCK:
-                self._damaged(f"claims a frame of {captured} bytes")
-                break
-            if len(buffer) - position - 16 < captured:
-                break
-            time_ns = seconds * 10**9 + fraction * factor
-            raw = buffer[position + 16 : position + 16 + captured]
-            self._append(frames, time_ns, self._pcap.linktype, raw, "", on_wire)
-            position += 16 + captured
-        return position
-
-    def _pcapng_blocks(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        while not self.damage and len(buffer) - position >= 12:
-            if int.from_bytes(buffer[position : position + 4], "big") == _SECTION_HEADER and not self._section(
-                buffer, position
-            ):
-                break
-            kind, size = struct.unpack_from(self._order + "II", buffer, position)
-            if size < 12 or size % 4 or size > _BIGGEST_BLOCK:
-                self._damaged(f"claims a block of {size} bytes")
-                break
-            if len(buffer) - position < size:
-                break
-            self._block(kind, buffer[position + 8 : position + size - 4], frames)
-            position += size
-        return position
-
-    def _section(self, buffer: bytes, position: int) -> bool:
-        magic = buffer[position + 8 : position + 12]
-        if int.from_bytes(magic, "little") == _BYTE_ORDER_MAGIC:
-            self._order = "<"
-        elif int.from_bytes(magic, "big") == _BYTE_ORDER_MAGIC:
-            self._order = ">"
-        else:
-            self._damaged("has a section header without its byte-order magic")
-            return False
-        self._interfaces = []
-        return True
-
-    def _block(self, kind: int, body: bytes, frames: list[Frame]) -> None:
-        try:
-            if kind == _INTERFACE_DESCRIPTION:
-                self._interfaces.append(self._interface(body))
-            elif kind == _ENHANCED_PACKET:
-                number, high, low, captured, on_wire = struct.unpack_from(self._order + "IIIII", body)
-                self._packet(frames, number, (high << 32) | low, body, 20, captured, on_wire)
-            elif kind == _PACKET:
-                number, _drops, high, low, captured, on_wire = struct.unpack_from(self._order + "HHIIII", body)
-                self._packet(frames, number, (high << 32) | low, body, 20, captured, on_wire)
-            elif kind == _SIMPLE_PACKET:
-                on_wire = struct.unpack_from(self._order + "I", body)[0]
-                linktype = self._interfaces[0].linktype if self._interfaces else LINKTYPE_ETHERNET
-                self._append(frames, 0, linktype, body[4 : 4 + on_wire], "", on_wire)
-            elif kind == _NAME_RESOLUTION:
-                self.names.update(self._names(body))
-        except struct.error:
-            self._damaged("has a block that is shorter than its own fields")
-
-    def _interface(self, body: bytes) -> _Interface:
-        linktype = struct.unpack_from(self._order + "H", body)[0]
-        units_per_s, offset_s = 10**6, 0
-        for code, value in self._options(body, 8):
-            if code == _OPTION_TSRESOL and value:
-                exponent = value[0] & 0x7F
-                units_per_s = 2**exponent if value[0] & 0x80 else 10**exponent
-            elif code == _OPTION_TSOFFSET and len(value) >= 8:
-                offset_s = struct.unpack_from(self._order + "q", value)[0]
-        return _Interface(linktype, units_per_s, offset_s)
-
-    def _packet(
-        self,
-        frames: list[Frame],
-        number: int,
-        ticks: int,
-        body: bytes,
-        start: int,
-        captured: int,
-        on_wire: int,
-    ) -> None:
-        if number >= len(self._interfaces) or start + captured > len(body):
-            self._damaged("has a packet block without its interface or shorter than its packet")
-            return
-        interface = self._interfaces[number]
-        time_ns = ticks * 10**9 // interface.units_per_s + interface.offset_s * 10**9
-        comments = [
-            value.decode("utf-8", "replace")
-            for code, value in self._options(body, start + captured + -captured % 4)
-            if code == _OPTION_COMMENT
-        ]
-        raw = body[start : start + captured]
-        self._append(frames, time_ns, interface.linktype, raw, "\n".join(comments), on_wire)
-
-    def _append(self, frames: list[Frame], time_ns: int, linktype: int, raw: bytes, comment: str, on_wire: int) -> None:
-        self._count += 1
-        frames.append(Frame(self._count, time_ns, linktype, raw, comment, on_wire))
-
-    def _options(self, body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
-        while len(body) - position >= 4:
-            code, size = struct.unpack_from(self._order + "HH", body, position)
-            if code == _OPTION_END:
-                return
-            yield code, body[position + 4 : position + 4 + size]
-            position += 4 + size + -size % 4
-
-    def _names(self, body: bytes) -> Iterator[tuple[str, str]]:
-        position = 0
-        while len(body) - position >= 4:
-            kind, size = struct.unpack_from(self._order + "HH", body, position)
-            record = body[position + 4 : position + 4 + size]
-            width = {1: 4, 2: 16}.get(kind)
-            if kind == _OPTION_END:
-                return
-            if width and len(record) > width:
-                name = record[width:].split(b"\0")[0].decode("utf-8", "replace")
-                yield str(ipaddress.ip_address(record[:width])), name
-            position += 4 + size + -size % 4
-
-    def _damaged(self, what: str) -> None:
-        self.damage = f"The capture {what} after frame {self._count}: {self._count} whole frames were read."
-
-
 # ---------------------------------------------------------------- writing
 
 
 def pcap_header(linktype: int = LINKTYPE_ETHERNET) -> bytes:
     """Give the file header of a pcap with nanosecond times, little endian."""
-    return struct.pack("<IHHiIII", _MAGIC_NS, 2, 4, 0, 0, 262144, linktype)
+    return struct.pack("<IHHiIII", MAGIC_NS, 2, 4, 0, 0, 262144, linktype)
 
 
 def pcap_record(time_ns: int, raw: bytes, wire_size_bytes: int = 0) -> bytes:
@@ -347,28 +185,44 @@ def pcapng(frames: Iterable[Frame], names: Mapping[str, str] | None = None, comm
         comment: comment of the whole file.
     """
     frames = list(frames)
-    application = _option(4, b"labkit") + (_option(_OPTION_COMMENT, comment.encode()) if comment else b"")
-    header = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + application + _option(_OPTION_END, b"")
-    parts = [_block(_SECTION_HEADER, header)]
     linktypes = list(dict.fromkeys(frame.linktype for frame in frames)) or [LINKTYPE_ETHERNET]
+    start = pcapng_start(names, comment, linktypes)
+    return start + b"".join([pcapng_packet(frame, linktypes.index(frame.linktype)) for frame in frames])
+
+
+def pcapng_start(
+    names: Mapping[str, str] | None = None, comment: str = "", linktypes: Sequence[int] = (LINKTYPE_ETHERNET,)
+) -> bytes:
+    """Give what a pcapng file begins with, for a file that is written packet by packet; see `pcapng`."""
+    application = _option(4, b"labkit") + (_option(OPTION_COMMENT, comment.encode()) if comment else b"")
+    header = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1) + application + _option(OPTION_END, b"")
+    parts = [_block(SECTION_HEADER, header)]
     for linktype in linktypes:
-        body = struct.pack("<HHI", linktype, 0, 262144) + _option(_OPTION_TSRESOL, b"\x09")
-        parts.append(_block(_INTERFACE_DESCRIPTION, body + _option(_OPTION_END, b"")))
+        body = struct.pack("<HHI", linktype, 0, 262144) + _option(OPTION_TSRESOL, b"\x09")
+        parts.append(_block(INTERFACE_DESCRIPTION, body + _option(OPTION_END, b"")))
     if names:
-        parts.append(_block(_NAME_RESOLUTION, _name_records(names)))
-    for frame in frames:
-        body = struct.pack(
-            "<IIIII",
-            linktypes.index(frame.linktype),
-            frame.time_ns >> 32,
-            frame.time_ns & 0xFFFFFFFF,
-            len(frame.raw),
-            frame.wire_size_bytes or len(frame.raw),
-        ) + _padded(frame.raw)
-        if frame.comment:
-            body += _option(_OPTION_COMMENT, frame.comment.encode()) + _option(_OPTION_END, b"")
-        parts.append(_block(_ENHANCED_PACKET, body))
+        parts.append(_block(NAME_RESOLUTION, _name_records(names)))
     return b"".join(parts)
+
+
+def pcapng_packet(frame: Frame, interface: int = 0) -> bytes:
+    """Give one packet as it stands in a pcapng file.
+
+    Args:
+        frame: the packet.
+        interface: place of its link type among those that the file began with.
+    """
+    body = struct.pack(
+        "<IIIII",
+        interface,
+        frame.time_ns >> 32,
+        frame.time_ns & 0xFFFFFFFF,
+        len(frame.raw),
+        frame.wire_size_bytes or len(frame.raw),
+    ) + _padded(frame.raw)
+    if frame.comment:
+        body += _option(OPTION_COMMENT, frame.comment.encode()) + _option(OPTION_END, b"")
+    return _block(ENHANCED_PACKET, body)
 
 
 def _padded(raw: bytes) -> bytes:
@@ -392,7 +246,7 @@ def _name_records(names: Mapping[str, str]) -> bytes:
         except ValueError:  # "address:port" names have no place in this block
             continue
         records += _option(1 if len(packed) == 4 else 2, packed + name.encode() + b"\0")
-    return records + _option(_OPTION_END, b"")
+    return records + _option(OPTION_END, b"")
 
 
 # ---------------------------------------------------------------- building frames
@@ -443,47 +297,39 @@ def tcp_frame(
 
 
 def _ethernet(src: str, dst: str, protocol: int, segment: bytes, checksum_at: int, ip_id: int) -> bytes:
+    link, addresses = _between(src, dst)
+    four = len(addresses) == 8
+    if len(segment) > (65515 if four else 65535):
+        raise CaptureError(f"Cannot build a frame of {len(segment)} bytes: IP carries at most 65535.")
+    checksum = internet_checksum(addresses + struct.pack(">IHH", len(segment), 0, protocol) + segment)
+    if protocol == _UDP and checksum == 0:
+        checksum = 0xFFFF  # RFC 768: zero on the wire would mean "no checksum"
+    segment = segment[:checksum_at] + struct.pack(">H", checksum) + segment[checksum_at + 2 :]
+    if not four:
+        return link + struct.pack(">IHBB", 6 << 28, len(segment), protocol, 64) + addresses + segment
+    start = struct.pack(">BBHHHBB", 0x45, 0, 20 + len(segment), ip_id & 0xFFFF, 0x4000, 64, protocol)
+    return link + start + struct.pack(">H", internet_checksum(start + addresses)) + addresses + segment
+
+
+@lru_cache(maxsize=4096)
+def _between(src: str, dst: str) -> tuple[bytes, bytes]:
+    """Ethernet header and both IP addresses of what goes from one address to another."""
     try:
         source, target = ipaddress.ip_address(src), ipaddress.ip_address(dst)
     except ValueError as error:
         raise CaptureError(f"Cannot build a frame from {src!r} to {dst!r}: {error}.") from error
     if source.version != target.version:
         raise CaptureError(f"Cannot build a frame from {src} to {dst}: IPv4 and IPv6 do not mix.")
-    if len(segment) > (65515 if source.version == 4 else 65535):
-        raise CaptureError(f"Cannot build a frame of {len(segment)} bytes: IP carries at most 65535.")
-    pseudo = source.packed + target.packed + struct.pack(">IHH", len(segment), 0, protocol)
-    checksum = _internet_checksum(pseudo + segment)
-    if protocol == _UDP and checksum == 0:
-        checksum = 0xFFFF  # RFC 768: zero on the wire would mean "no checksum"
-    segment = segment[:checksum_at] + struct.pack(">H", checksum) + segment[checksum_at + 2 :]
-    if source.version == 4:
-        header = struct.pack(
-            ">BBHHHBBH4s4s",
-            0x45,
-            0,
-            20 + len(segment),
-            ip_id & 0xFFFF,
-            0x4000,
-            64,
-            protocol,
-            0,
-            source.packed,
-            target.packed,
-        )
-        header = header[:10] + struct.pack(">H", _internet_checksum(header)) + header[12:]
-    else:
-        header = struct.pack(">IHBB", 6 << 28, len(segment), protocol, 64) + source.packed + target.packed
     ethertype = b"\x08\x00" if source.version == 4 else b"\x86\xdd"
-    return _mac(target.packed) + _mac(source.packed) + ethertype + header + segment
+    return _mac(target.packed) + _mac(source.packed) + ethertype, source.packed + target.packed
 
 
 def _mac(packed: bytes) -> bytes:
     return b"\x02\x42" + packed[-4:]  # locally administered, the form that Docker gives its containers
 
 
-def _internet_checksum(raw: bytes) -> int:
+def internet_checksum(raw: bytes) -> int:
+    """RFC 1071. Sums with end-around carry are remainders modulo 0xFFFF, and one division finds those."""
     raw += bytes(len(raw) % 2)
-    total: int = sum(struct.unpack(f">{len(raw) // 2}H", raw))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    total = int.from_bytes(raw, "big")
+    return ~(total % 0xFFFF or (0xFFFF if total else 0)) & 0xFFFF

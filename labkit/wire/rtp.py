@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from labkit.errors import ProtocolError
@@ -316,6 +317,27 @@ def tone(frequency_hz: int, amplitude: int = 8000) -> bytes:
         raise ProtocolError(f"A tone of {frequency_hz} Hz does not fit 20 ms whole: use a multiple of 50 below 4000")
     step = 2 * math.pi * frequency_hz / PCMU_RATE_HZ
     return bytes(encode_pcmu(round(amplitude * math.sin(step * number))) for number in range(FRAME_SAMPLES))
+
+
+MUSIC_HZ: Final = (400, 500, 600, 800, 600, 500)
+"""A tune for somebody who waits: the notes of a major chord, up and down."""
+NOTE_FRAMES: Final = 5
+"""Packets that a note lasts: 100 ms."""
+
+
+def music() -> tuple[bytes, ...]:
+    """Frames of 20 ms in PCMU that make a tune, to be sent over and over."""
+    return tuple(frame for hertz in MUSIC_HZ for frame in [tone(hertz, 6000)] * NOTE_FRAMES)
+
+
+def pitch_hz(payload: bytes) -> int:
+    """Tell the pitch of PCMU sound: how often it swings from minus to plus in a second.
+
+    Exact for a tone that fits its packet whole, a rough guess for everything else; 0 for silence.
+    """
+    signs = [sample > 0 for sample in map(decode_pcmu, payload) if sample]
+    rising = sum(now and not before for before, now in pairwise([*signs[-1:], *signs]))
+    return round(rising * PCMU_RATE_HZ / len(payload)) if payload else 0
 
 
 def _error(what: str, offset: int) -> ProtocolError:

@@ -15,10 +15,14 @@ from labkit.errors import SdpError
 
 DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 """The four direction attributes (RFC 8866 section 6.7)."""
+NOWHERE: Final = "0.0.0.0"
+"""The address by which RFC 2543 held a call: neither RTP nor RTCP is sent there (RFC 3264 section 8.4)."""
 
 # RFC 8866 section 9: every line is one lower case letter, "=", and a value; no blanks around "=".
 _LINE = re.compile(r"[a-z]=.*")
 _PORT = re.compile(r"(\d{1,5})(?:/(\d{1,5}))?")
+# RFC 3605 section 2.1: port [nettype addrtype connection-address]
+_RTCP = re.compile(r"(\d{1,5})(?: +IN +(IP[46]) +(\S+))?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,13 @@ class SessionDescription:
     def direction_of(self, index: int = 0) -> str:
         """The direction that holds for one stream: its own, else the session's, else sendrecv.
 
-        The old way to hold, an address of 0.0.0.0, takes away what the writer receives (RFC 3264 section 8.4).
+        The old way to hold, an address of 0.0.0.0, takes away what the writer receives (RFC 3264 section 8.4). With
+        port 9 it means that candidates are still to come, and is no hold (RFC 8840 section 4.1).
         """
         media = self.media[index]
         written = media.direction or self.direction or "sendrecv"
         connection = media.connection or self.connection
-        if connection is not None and connection.address == "0.0.0.0":
+        if connection is not None and connection.address == NOWHERE and media.port != 9:
             return {"sendrecv": "sendonly", "recvonly": "inactive"}.get(written, written)
         return written
 
@@ -138,6 +143,23 @@ class SessionDescription:
         if connection is None:
             raise SdpError("No c= line says where media goes", field="c", spec="RFC 8866 section 5.7")
         return connection.address, self.media[index].port
+
+    def rtcp_address(self, index: int = 0) -> tuple[str, int] | None:
+        """Where the writer wants RTCP of one stream: (address, port), as long as it is not multiplexed with RTP.
+
+        By the stream's a=rtcp, else the next port after RTP's. None for what is no RTP, or is refused.
+
+        Spec:
+            RFC 3605 section 2.1; RFC 3550 section 11.
+        """
+        media = self.media[index]
+        address, port = self.media_address(index)
+        if "RTP/" not in media.protocol or port == 0:
+            return None
+        written = _RTCP.fullmatch(next(iter(attributes(media.lines, "rtcp")), ""))
+        if written is None:
+            return address, port + 1
+        return written[3] or address, int(written[1])
 
     def with_direction(self, direction: str, index: int | None = None) -> SessionDescription:
         """The same description with another direction for one stream, or for all of them.
