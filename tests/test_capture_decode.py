@@ -9,8 +9,23 @@ import struct
 import pytest
 from capture_bench import IMS, frames, recording, segment, segments
 
-from labkit.capture.decode import COLUMNS, decode
+from labkit.capture import decode as decoder
+from labkit.capture.decode import COLUMNS, Decoded
 from labkit.wire import pcap
+
+WAY = {"few_frames": 0}
+
+
+@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["arrays", "one by one"])
+def way(request: pytest.FixtureRequest) -> None:
+    """Each test runs both ways of the decoder."""
+    WAY["few_frames"] = request.param
+
+
+def decode(raw: bytes) -> Decoded:
+    """Decode the way that is being tested."""
+    return decoder.decode(raw, **WAY)
+
 
 SIP = (
     b"INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:alice@a>;tag=f\r\n"

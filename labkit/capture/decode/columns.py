@@ -1,0 +1,75 @@
+"""Arrow columns out of numpy arrays and Python values, and back.
+
+`pyarrow.array` and `to_numpy` would do, but each imports pandas at its first call when that is installed: as long as it
+takes to decode some thousand packets. Here the buffers are handed over as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from labkit.capture.decode.arrays import Array, Flags
+
+
+def numbers(values: Array, present: Flags | None = None) -> pa.Array:
+    """Give an array of numbers or truth values as a column; absent where `present` is false."""
+    packed = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
+    return _column(pa.from_numpy_dtype(values.dtype), len(values), present, packed)
+
+
+def times(nanoseconds: Array) -> pa.Array:
+    """Give nanoseconds since 1970 as a column."""
+    return _column(pa.timestamp("ns", "UTC"), len(nanoseconds), None, np.ascontiguousarray(nanoseconds))
+
+
+def texts(values: Sequence[str | None]) -> pa.Array:
+    """Give strings as a column, absent where None."""
+    return _pieces(pa.string(), [None if value is None else value.encode() for value in values], np.int32)
+
+
+def column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+    """Give Python values as a column of a type of `schema.types`; text becomes a dictionary."""
+    if pa.types.is_dictionary(kind):
+        index: dict[object, int] = {}
+        places = [None if value is None else index.setdefault(value, len(index)) for value in values]
+        return pa.DictionaryArray.from_arrays(column(places, kind.index_type), texts(list(index)))  # type: ignore[arg-type]
+    if kind == pa.string():
+        return texts(values)  # type: ignore[arg-type]
+    if kind == pa.large_binary():
+        return _pieces(kind, values, np.int64)  # type: ignore[arg-type]
+    dtype = np.dtype(np.int64 if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
+    present = np.array([value is not None for value in values], bool)
+    filled = np.array([value or 0 for value in values], dtype)
+    if pa.types.is_timestamp(kind):
+        return _column(kind, len(values), present, filled)
+    return numbers(filled, present)
+
+
+def coded(codes: Array, values: Sequence[str]) -> pa.DictionaryArray:
+    """Give values[codes] as a dictionary; the values must differ from each other."""
+    return pa.DictionaryArray.from_arrays(numbers(codes), texts(values), safe=False)
+
+
+def array_of(found: pa.Array | pa.ChunkedArray) -> Array:
+    """Give a column of numbers without absent values as an array."""
+    if isinstance(found, pa.ChunkedArray):
+        chunks = [np.from_dlpack(chunk) for chunk in found.chunks]
+        return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+    array: Array = np.from_dlpack(found)
+    return array
+
+
+def _pieces(kind: pa.DataType, values: Sequence[bytes | None], offset: type) -> pa.Array:
+    filled = [value or b"" for value in values]
+    ends: Array = np.zeros(len(filled) + 1, offset)
+    np.cumsum(np.fromiter(map(len, filled), offset, len(filled)), out=ends[1:])
+    present = np.array([value is not None for value in values], bool) if None in values else None
+    return _column(kind, len(filled), present, ends, b"".join(filled))
+
+
+def _column(kind: pa.DataType, count: int, present: Flags | None, *buffers: Array | bytes) -> pa.Array:
+    valid = None if present is None else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(kind, count, [valid, *map(pa.py_buffer, buffers)])

@@ -1,0 +1,117 @@
+"""RTP packets by the thousand: those that SDP has announced now, and those that it announces later."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, at, picked
+from labkit.capture.decode.columns import array_of, numbers
+from labkit.capture.decode.meta import Meta
+from labkit.capture.media import IS_RTP, Endpoint, MediaBook
+
+_RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
+_MOST_WAITING = 1 << 20
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Datagrams that look like RTP."""
+
+    meta: Meta
+    """Where they were seen."""
+    header: Array
+    """Their RTP headers."""
+    payload: Array | None
+    """The whole packets, where they are to be kept."""
+
+    @classmethod
+    def read(cls, raw: bytes, start: Ints, meta: Meta, payload: Array | None) -> Candidates:
+        """Read the headers."""
+        return cls(meta, at(raw, _RTP, start), payload)
+
+    def take(self, which: Array) -> Candidates:
+        """Those at some indices, or those where a mask is true."""
+        payload = self.payload[which] if self.payload is not None else None
+        return Candidates(self.meta.take(which), picked(self.header, which), payload)
+
+    def columns(self) -> dict[str, pa.Array]:
+        """Read the columns of RTP packets (RFC 3550 section 5.1)."""
+        second = self.header["second"]
+        return {
+            "payload_type": numbers(second & 0x7F),
+            "ssrc": numbers(self.header["ssrc"].astype(np.uint32)),
+            "sequence": numbers(self.header["sequence"].astype(np.uint16)),
+            "rtp_timestamp": numbers(self.header["timestamp"].astype(np.uint32)),
+            "marker": numbers(second >= 0x80),
+        }
+
+
+class LateMedia:
+    """Tells RTP by the announcements; keeps what nothing has announced yet."""
+
+    def __init__(self, book: MediaBook, addresses: Addresses) -> None:
+        self._book, self._addresses = book, addresses
+        self._waiting: deque[tuple[Candidates, frozenset[Endpoint]]] = deque()
+        self._count = 0
+        self.dropped = 0
+        """Candidates forgotten because too many were waiting."""
+
+    def sift(self, candidates: Candidates) -> Candidates:
+        """Give the candidates that are RTP; keep the others."""
+        known, endpoints = self._known(candidates)
+        if known.all():
+            return candidates
+        rest = candidates.take(~known)
+        self._waiting.append((rest, endpoints))
+        self._count += len(rest.header)
+        while self._count > _MOST_WAITING:
+            size = len(self._waiting.popleft()[0].header)
+            self._count -= size
+            self.dropped += size
+        return candidates.take(known)
+
+    def announced(self) -> list[Candidates]:
+        """Give those that were kept and that the fresh announcements speak of."""
+        fresh = self._book.fresh
+        if not fresh or not self._waiting:
+            return []
+        waiting, self._waiting, self._count = self._waiting, deque(), 0
+        found = []
+        for candidates, endpoints in waiting:
+            if endpoints.isdisjoint(fresh):
+                self._waiting.append((candidates, endpoints))
+                self._count += len(candidates.header)
+                continue
+            rows = self.sift(candidates)
+            if len(rows.header):
+                found.append(rows)
+        return found
+
+    def headers(self) -> Iterator[tuple[tuple[str, int, str, int], int, int, int]]:
+        """Ends, SSRC, payload type and sequence number of the candidates that are kept."""
+        text_of = self._addresses.text
+        for candidates, _ in self._waiting:
+            meta, header = candidates.meta, candidates.header
+            ends = (meta.src.tolist(), meta.src_port.tolist(), meta.dst.tolist(), meta.dst_port.tolist())
+            fields = (header["ssrc"].tolist(), (header["second"] & 0x7F).tolist(), header["sequence"].tolist())
+            for src, src_port, dst, dst_port, ssrc, kind, sequence in zip(*ends, *fields, strict=True):
+                yield (text_of(src), src_port, text_of(dst), dst_port), ssrc, kind, sequence
+
+    def _known(self, candidates: Candidates) -> tuple[Array, frozenset[Endpoint]]:
+        """Which candidates come from or go to an announced endpoint, and all endpoints among them."""
+        meta = candidates.meta
+        known = np.zeros(len(meta.frame), bool)
+        endpoints: list[Endpoint] = []
+        for address, port in ((meta.src, meta.src_port), (meta.dst, meta.dst_port)):
+            keys: Keys = (address << np.uint64(16)) | port
+            encoded = numbers(keys).dictionary_encode()
+            distinct = [(self._addresses.text(key >> 16), key & 0xFFFF) for key in encoded.dictionary.to_pylist()]
+            kinds = np.array([self._book.kinds.get(endpoint, 0) & IS_RTP for endpoint in distinct], bool)
+            known |= kinds[array_of(encoded.indices)]
+            endpoints += distinct
+        return known, frozenset(endpoints) if not known.all() else frozenset()

@@ -1,0 +1,177 @@
+"""TCP segments of a run to streams: orderly directions at once, the others segment by segment (`capture.streams`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, compress
+
+import numpy as np
+
+from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, at, picked
+from labkit.capture.decode.layers import Bodies
+from labkit.capture.decode.meta import TRANSPORTS, Meta
+from labkit.capture.streams import Found, Joined, StreamReader
+from labkit.wire.pcap import TCP_RST, TCP_SYN
+
+_HEAD = np.dtype(
+    [("src", ">u2"), ("dst", ">u2"), ("sequence", ">u4"), ("ack", ">u4"), ("offset", "u1"), ("flags", "u1")]
+)
+_CONTROL = TCP_SYN | TCP_RST
+_FEW_SEGMENTS = 16
+"""So many segments of one direction are worth the fixed cost of arrays."""
+_HALF = 1 << 31
+
+
+@dataclass(slots=True)
+class Segments:
+    """Segments with payload (or SYN or RST), direction by direction, in file order within each."""
+
+    first: list[int]
+    """Index of the first segment of each direction."""
+    src: list[int]
+    """Address and port of each direction, as key << 16 | port."""
+    dst: list[int]
+    """Where it goes to."""
+    sequence: Ints
+    """Of each segment."""
+    size: Ints
+    """Bytes of its payload."""
+    frame: Ints
+    """Number of its frame."""
+    time: Ints
+    """Time of its frame."""
+    flags: Ints
+    """TCP flags."""
+    payload: list[memoryview]
+    """What it carries."""
+
+
+def segments_of(parts: list[tuple[bytes, Bodies]], first_number: int, times: Ints) -> Segments | None:
+    """Read the TCP headers of IP packets; None when none has anything to say."""
+    columns: list[list[Array]] = []
+    for number, (raw, bodies) in enumerate(parts):
+        bodies = bodies.take(bodies.start + 14 <= bodies.end)
+        if not len(bodies.frame):
+            continue
+        head = at(raw, _HEAD, bodies.start)
+        start = np.minimum(bodies.start + np.maximum((head["offset"] >> 4).astype(np.int64) * 4, 20), bodies.end)
+        kept = (bodies.end > start) | (head["flags"] & _CONTROL != 0)
+        head, start, bodies = picked(head, kept), start[kept], bodies.take(kept)
+        ends = [(bodies.src << np.uint64(16)) | head["src"], (bodies.dst << np.uint64(16)) | head["dst"]]
+        fields = [head["sequence"].astype(np.int64), bodies.frame, head["flags"].astype(np.int64)]
+        columns.append([*ends, *fields, start, bodies.end, np.full(len(start), number)])
+    if not columns:
+        return None
+    together = columns[0] if len(columns) == 1 else [np.concatenate(column) for column in zip(*columns, strict=True)]
+    order = np.lexsort((together[3], together[1], together[0]))
+    src, dst, sequence, frame, flags, start, end, part = (column[order] for column in together)
+    first = np.flatnonzero(np.concatenate(([True], (src[1:] != src[:-1]) | (dst[1:] != dst[:-1]))))
+    views = [memoryview(raw) for raw, _ in parts]
+    places = zip(part.tolist(), start.tolist(), end.tolist(), strict=True)
+    return Segments(
+        first.tolist(),
+        src[first].tolist(),
+        dst[first].tolist(),
+        sequence,
+        end - start,
+        frame + first_number,
+        times[frame],
+        flags,
+        [views[number][a:b] for number, a, b in places],
+    )
+
+
+def reassembled(segments: Segments, streams: StreamReader, addresses: Addresses) -> Iterator[tuple[int, int, Found]]:
+    """Give the messages that each direction completes, with its two ends as in `Segments`."""
+    stops = [*segments.first[1:], len(segments.payload)]
+    columns = [column.tolist() for column in (segments.sequence, segments.frame, segments.time, segments.flags)]
+    payload = segments.payload
+    for begin, stop, source, target in zip(segments.first, stops, segments.src, segments.dst, strict=True):
+        ends = (addresses.text(source >> 16), source & 0xFFFF, addresses.text(target >> 16), target & 0xFFFF)
+        if stop - begin >= _FEW_SEGMENTS and (after := streams.open_end(ends)) is not None:
+            joined = _orderly(segments, begin, stop, after)
+            if joined is not None:
+                if joined.parts:
+                    first = columns[0][begin]
+                    yield from ((source, target, found) for found in streams.feed_joined(ends, joined, first))
+                continue
+        sequence, frame, time, flags = (column[begin:stop] for column in columns)
+        pieces = list(zip(sequence, payload[begin:stop], frame, time, flags, strict=True))
+        yield from ((source, target, found) for found in streams.feed_pieces(ends, pieces))
+
+
+def _orderly(segments: Segments, begin: int, stop: int, after: int) -> Joined | None:
+    """Join the segments of a direction when each goes on where those before it ended, or repeats them."""
+    if (segments.flags[begin:stop] & _CONTROL).any():
+        return None
+    sequence = segments.sequence[begin:stop]
+    payload = segments.payload[begin:stop]
+    ahead = (sequence - (int(sequence[0]) if after < 0 else after) + _HALF & 0xFFFFFFFF) - _HALF
+    end = ahead + segments.size[begin:stop]
+    covered = np.maximum(np.maximum.accumulate(end), 0)
+    before = np.concatenate(([0], covered[:-1]))
+    fresh = ahead == before
+    if not (fresh | (end <= before)).all():
+        return None
+    fresh &= end > before
+    if fresh.all():
+        parts: list[bytes | memoryview] = list(payload)
+        which: Array | slice = slice(None)
+    else:
+        parts, which = list(compress(payload, fresh.tolist())), fresh
+    frames, times = segments.frame[begin:stop][which], segments.time[begin:stop][which]
+    return Joined(parts, end[which].tolist(), frames.tolist(), times.tolist(), int(covered[-1]))
+
+
+@dataclass(slots=True)
+class Flows:
+    """Messages of one protocol out of many directions."""
+
+    parts: list[bytes] = field(default_factory=list)
+    _flow: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    _found: list[Found] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, source: int, target: int, found: Found) -> None:
+        """Add what one direction gave."""
+        transport = TRANSPORTS.index(found.transport)
+        self._flow.append((source, target, transport, self._size, self._size + found.before))
+        self._found.append(found)
+        self.parts.append(found.raw)
+        self._size += len(found.raw)
+
+    def columns(self, base: int) -> tuple[Ints, Ints, Meta]:
+        """Where the messages lie in the parts, counted from `base`, and where they were seen."""
+        found = self._found
+        messages = np.fromiter((len(one.starts) for one in found), np.int64, len(found))
+        pieces = np.fromiter((len(one.joined.ends) for one in found), np.int64, len(found))
+        flow = np.array(self._flow, np.uint64)
+        source, target, transport, offset, piece_offset = flow.T
+        starts = _chained([one.starts for one in found]) + np.repeat(offset.astype(np.int64), messages)
+        ends = _chained([one.stops for one in found]) + np.repeat(offset.astype(np.int64), messages)
+        piece_ends = _chained([one.joined.ends for one in found]) + np.repeat(piece_offset.astype(np.int64), pieces)
+        place = np.searchsorted(piece_ends, ends)
+        src, dst = np.repeat(source, messages), np.repeat(target, messages)
+        meta = Meta(
+            _chained([one.joined.frames for one in found])[place],
+            _chained([one.joined.times for one in found])[place],
+            _address(src),
+            _port(src),
+            _address(dst),
+            _port(dst),
+            np.repeat(transport.astype(np.int8), messages),
+        )
+        return starts + base, ends + base, meta
+
+
+def _address(key: Keys) -> Keys:
+    return key >> np.uint64(16)
+
+
+def _port(key: Keys) -> Array:
+    return (key & np.uint64(0xFFFF)).astype(np.uint16)
+
+
+def _chained(lists: list[list[int]]) -> Ints:
+    return np.array(list(chain.from_iterable(lists)), np.int64)

@@ -1,0 +1,87 @@
+"""Pieces of a buffer as Arrow text, without a Python object for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from labkit.capture.decode.arrays import Array, at
+from labkit.capture.decode.columns import array_of, coded, numbers, texts
+
+_INLINE = 12
+"""Arrow keeps so many bytes inside a view; longer pieces point into the buffer."""
+_INSIDE = np.array([[b"\xff" * size + bytes(_INLINE - size)] for size in range(_INLINE + 1)]).view(np.uint32)
+"""For each size up to that the bytes inside a view that belong to the piece."""
+
+
+def views(raw: bytes, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
+    """Give pieces of `raw` as a binary_view array; nothing is copied but pieces of up to 12 bytes.
+
+    Args:
+        raw: the buffer; must reach 12 bytes beyond each start.
+        starts: offset of each piece.
+        sizes: its bytes.
+        present: False where the piece is absent (null).
+    """
+    count = len(starts)
+    words = np.empty((count, 4), np.uint32)
+    words[:, 0] = sizes
+    words[:, 1:] = at(raw, f"V{_INLINE}", starts).view(np.uint32).reshape(count, 3)
+    short = sizes <= _INLINE
+    if short.any():
+        words[:, 1:] &= _INSIDE[np.minimum(sizes, _INLINE)]
+        long = np.flatnonzero(~short)
+        words[long, 2] = 0
+        words[long, 3] = starts[long]
+    else:
+        words[:, 2] = 0
+        words[:, 3] = starts
+    valid = None if present is None else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(pa.binary_view(), count, [valid, pa.py_buffer(words), pa.py_buffer(raw)])
+
+
+def distinct(raw: bytes, starts: Array, sizes: Array) -> tuple[Array, list[bytes]]:
+    """Give the number of each piece's value, and the distinct values."""
+    encoded = views(raw, starts, sizes).dictionary_encode()
+    return array_of(encoded.indices), encoded.dictionary.to_pylist()
+
+
+def strings(raw: bytes, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
+    """Give pieces as strings; bytes that are no UTF-8 are replaced."""
+    found = views(raw, starts, sizes, present)
+    try:
+        return found.cast(pa.string())
+    except pa.ArrowInvalid:
+        return texts([None if value is None else value.decode("utf-8", "replace") for value in found.to_pylist()])
+
+
+def encoded_strings(raw: bytes, starts: Array, sizes: Array, present: Array) -> pa.DictionaryArray:
+    """Give pieces as a dictionary of strings; absent where `present` is false."""
+    which = np.flatnonzero(present)
+    encoded = views(raw, starts[which], sizes[which]).dictionary_encode()
+    codes: Array = np.zeros(len(present), np.int32)
+    codes[which] = array_of(encoded.indices)
+    try:
+        values = encoded.dictionary.cast(pa.string())
+        return pa.DictionaryArray.from_arrays(numbers(codes, present), values, safe=False)
+    except pa.ArrowInvalid:
+        return strings(raw, starts, sizes, present).dictionary_encode()
+
+
+def chosen(values: Sequence[str | None], which: Array) -> pa.DictionaryArray:
+    """Give values[which] as a dictionary of strings; the values may repeat and be None."""
+    index: dict[str, int] = {}
+    places = [-1 if value is None else index.setdefault(value, len(index)) for value in values]
+    if len(index) == len(values):
+        return coded(which.astype(np.int32, copy=False), list(index))
+    codes = np.array(places, np.int32)[which]
+    indices = numbers(codes) if None not in values else numbers(np.maximum(codes, 0), codes >= 0)
+    return pa.DictionaryArray.from_arrays(indices, texts(list(index)), safe=False)
+
+
+def integers(values: Sequence[int | None], which: Array, dtype: type) -> pa.Array:
+    """Give values[which] as integers of a type."""
+    filled: Array = np.array([value or 0 for value in values], dtype)[which]
+    return numbers(filled, np.array([value is not None for value in values])[which] if None in values else None)
