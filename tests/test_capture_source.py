@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from labkit.capture.sniff import main
-from labkit.capture.source import AfPacketSniffer, MirrorSniffer, Sniffer, StreamSniffer, can_sniff, to_pcapng
+from labkit.capture.mirror_source import MirrorSniffer
+from labkit.capture.sniff import PacketSocket, main
+from labkit.capture.source import AfPacketSniffer, Sniffer, StreamSniffer, can_sniff, to_pcapng
 from labkit.capture.table import read_capture
 from labkit.errors import CaptureError
 from labkit.wire.hep import HepPacket
@@ -55,12 +59,22 @@ def exchange(sniffer: Sniffer, ends: tuple[socket.socket, socket.socket], count:
     return [int(number) for number in messages.table["cseq"]]
 
 
+@pytest.fixture(params=["ring", "one by one"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With the ring, and where the kernel refuses one."""
+    if request.param != "ring":
+        monkeypatch.setattr("labkit.capture.sniff._ring", lambda packets: None)
+    return str(request.param)
+
+
 @needs_rights
-def test_sniffing_the_loopback(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_sniffing_the_loopback(way: str, ends: tuple[socket.socket, socket.socket]) -> None:
     """Each packet of the net once, none of others, spans cut exactly at the marks; times come from the kernel."""
     sniffer = AfPacketSniffer("lo", f"{NET}.0/24")
     assert sniffer.kind == "wire"
     sniffer.start()
+    assert sniffer._packets is not None
+    assert (sniffer._packets.ring is None) == (way != "ring")
     try:
         assert exchange(sniffer, ends, 500) == list(range(500))
         assert sniffer.dropped == 0
@@ -94,6 +108,70 @@ def test_the_capture_program_and_its_stream(ends: tuple[socket.socket, socket.so
         program.wait()
         program.stdout.close()
         program.stderr.close()
+
+
+@needs_rights
+def test_big_frames_and_times_of_both_ways(way: str) -> None:
+    """60 000 bytes are whole, and a frame's time lies between before and after it was sent."""
+    packets = PacketSocket(("lo", f"{NET}.0/24"))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+            phone.bind((f"{NET}.6", 0))
+            time.sleep(0.1)  # the kernel begins to stamp a little after it was asked to
+            before_ns = time.time_ns()
+            for size in (10, 60_000, 0):
+                phone.sendto(b"x" * size, phone.getsockname())
+            after_ns = time.time_ns()
+        frames = frames_of(packets, 3)
+        assert [len(raw) for _time_ns, raw in frames] == [52, 60_042, 42]
+        assert all(before_ns <= time_ns <= after_ns for time_ns, _raw in frames)
+    finally:
+        packets.close()
+
+
+@needs_rights
+def test_what_is_lost_is_counted(way: str) -> None:
+    """Who does not read is told how much the kernel threw away; nothing is lost in secret."""
+    packets = PacketSocket(("lo", f"{NET}.0/24"))
+    sent = 1500
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+            phone.bind((f"{NET}.7", 0))
+            for _ in range(sent):
+                phone.sendto(bytes(50_000), phone.getsockname())
+        lost = packets.dropped()
+        assert lost > 0
+        assert len(frames_of(packets, sent - lost)) == sent - lost
+        assert packets.dropped() == lost
+    finally:
+        packets.close()
+
+
+@needs_rights
+def test_several_choices_come_in_the_order_in_which_they_were_sent(way: str) -> None:
+    """A socket for more than one interface has one queue; what is neither's is left out."""
+    packets = PacketSocket(("lo", f"{NET}.8/32"), ("lo", f"{NET}.9/32"))
+    try:
+        with contextlib.ExitStack() as opened:
+            phones = [opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)]
+            for last, phone in zip((8, 9, 10), phones, strict=True):
+                phone.bind((f"{NET}.{last}", 0))
+            for number in range(30):
+                phones[number % 3].sendto(bytes([number]), phones[number % 3].getsockname())
+        frames = frames_of(packets, 20)
+        assert [raw[42] for _time_ns, raw in frames] == [number for number in range(30) if number % 3 != 2]
+    finally:
+        packets.close()
+
+
+def frames_of(packets: PacketSocket, count: int) -> list[tuple[int, bytes]]:
+    """Read so many frames, or what there is within two seconds."""
+    frames: list[tuple[int, bytes]] = []
+    give_up = time.monotonic() + 2
+    while len(frames) < count and time.monotonic() < give_up:
+        select.select([packets], [], [], 0.1)
+        frames += packets.read()
+    return frames
 
 
 @needs_rights

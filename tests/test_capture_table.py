@@ -11,6 +11,7 @@ from capture_bench import IMS, copies, frames, recording, retold
 
 from labkit.capture.decode import COLUMNS
 from labkit.capture.table import (
+    calls,
     dialogs,
     diameter_pairs,
     read_capture,
@@ -157,9 +158,9 @@ def test_diameter_pairs() -> None:
     assert lonely["result_code"].iloc[0] is pd.NA
 
 
-def test_dialogs() -> None:
+def test_a_call() -> None:
     """A call with hold and resume is one row."""
-    table = dialogs(recording("05_call_with_hold").table)
+    table = calls(recording("05_call_with_hold").table)
     assert len(table) == 1
     call = table.iloc[0]
     assert (call["from"], call["from_user"], call["to_user"]) == ("alice", "001010000000001", "001010000000002")
@@ -198,9 +199,65 @@ def test_rtp_streams_count_what_is_lost() -> None:
     assert stream["ssrc"] == int.from_bytes(b"SSRC", "big")
 
 
-@pytest.mark.parametrize("derive", [transactions, diameter_pairs, dialogs, registrations, rtp_streams])
+@pytest.mark.parametrize("derive", [transactions, diameter_pairs, calls, dialogs, registrations, rtp_streams])
 def test_nothing_follows_from_an_empty_table(derive: object) -> None:
     """Columns without rows."""
     table = derive(read_capture(frames()).table)  # type: ignore[operator]
     assert len(table) == 0
     assert "frame" in table.columns
+
+
+def test_only_wanted_rows_and_protocols_are_kept() -> None:
+    """By name of the protocol, by an expression, by a function; the bytes go with their rows."""
+    path = IMS / "01_first_registration.pcap"
+    diameter = read_capture(path, protocols=("diameter",))
+    assert set(diameter.table.protocol) == {"diameter"}
+    refused = read_capture(path, where="status == 401")
+    assert [raw[:11] for raw in refused.raw] == [b"SIP/2.0 401"] * len(refused)
+    same = read_capture(path, where=lambda table: table.status == 401)
+    assert same.table.equals(refused.table)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"protocols": ("http",)}, "http cannot be read"),
+        ({"where": "no_such_column == 1"}, "no_such_column"),
+        ({"where": "status =="}, "cannot be asked"),
+        ({"where": lambda table: True}, "yes or no for each"),
+    ],
+)
+def test_wrong_wishes_are_one_sentence(options: dict[str, object], said: str) -> None:
+    """What was asked and what is wrong with it."""
+    with pytest.raises(CaptureError, match=said):
+        read_capture(IMS / "01_first_registration.pcap", **options)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_one_capture(tmp_path: Path) -> None:
+    """Its files in the order of their names, frames counted on; other files are left alone."""
+    names = ("01_first_registration.pcap", "03_deregistration.pcap")
+    for number, name in enumerate(names):
+        (tmp_path / f"ring_{number}.pcap").write_bytes((IMS / name).read_bytes())
+    (tmp_path / "notes.txt").write_text("nothing to read")
+    both, first, second = (read_capture(source) for source in (tmp_path, *(IMS / name for name in names)))
+    assert list(both.raw) == [*first.raw, *second.raw]
+    assert both.table.frame.is_monotonic_increasing
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaptureError, match="no capture in the folder"):
+        read_capture(tmp_path / "empty")
+
+
+def test_many_messages_stay_packed() -> None:
+    """They look like a list of bytes, and are made when they are asked for."""
+    import pyarrow as pa
+
+    from labkit.capture.messages import PackedMessages
+
+    whole = read_capture(IMS / "01_first_registration.pcap").raw
+    packed = PackedMessages(pa.chunked_array([pa.array(list(whole), pa.large_binary())]))
+    assert (list(packed), len(packed), packed[-1], packed[1:3]) == (
+        list(whole),
+        len(whole),
+        whole[-1],
+        list(whole[1:3]),
+    )

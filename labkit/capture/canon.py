@@ -10,10 +10,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture.causes import find_causes
+from labkit.capture.credit_words import diameter_name
 from labkit.capture.fields import uri_user
 from labkit.capture.order import in_order
 from labkit.capture.rows import plain_rows
-from labkit.capture.steps import Step, steps_of
+from labkit.capture.rpc_words import RPC_PROTOCOLS, rpc_words
+from labkit.capture.sms_words import sms_words
+from labkit.capture.step import Step
+from labkit.capture.steps import steps_of
 from labkit.wire.cx import ServerAssignmentType, UserAuthorizationType
 from labkit.wire.diameter import result_name
 from labkit.wire.sip import REASONS
@@ -32,8 +36,9 @@ def canon(
 ) -> pd.DataFrame:
     """Tell the story of a capture: what happened, in the order of cause and effect.
 
-    Left out are RTP and RTCP, retransmissions, 100 Trying, Diameter's CER, DWR, DPR and their answers, and what a node
-    sends to itself (a capture on the network between containers cannot see it).
+    Left out are RTP and RTCP, retransmissions, 100 Trying, Diameter's CER, DWR, DPR and their answers, JSON-RPC that
+    only looks (except for charging records), and what a node sends to itself (a capture on the network between
+    containers cannot see it).
 
     Args:
         messages: a capture as `read_capture` gives it, with names of nodes.
@@ -60,12 +65,12 @@ def canon(
             {
                 "from": step.src,
                 "to": step.dst,
-                "protocol": "sip" if step.sip else "diameter",
-                "message": _label(step, row),
-                "user": _user(row),
-                "call": calls.name(step.call_id) if step.sip else None,
+                "protocol": step.protocol,
+                "message": _label(step, row, messages.raw[step.row]),
+                "user": step.about or _user(row),
+                "call": calls.name(step.call_id),
                 "cseq": ranks.get((step.call_id, step.from_tag, step.cseq)) if step.sip else None,
-                "session": None if step.sip else sessions.name(row["session_id"]),
+                "session": sessions.name(row["session_id"]) if step.protocol == "diameter" else None,
                 "authorization": _enum_name(UserAuthorizationType, row["user_authorization_type"]),
                 "assignment": _enum_name(ServerAssignmentType, row["server_assignment_type"]),
                 "server_name": _server(row["server_name"] or ""),
@@ -76,19 +81,22 @@ def canon(
     return Story.of(rows)
 
 
-def _label(step: Step, row: dict[str, Any]) -> str:
+def _label(step: Step, row: dict[str, Any], raw: bytes) -> str:
     if step.sip and step.request:
-        return step.name
+        return f"{step.name} {sms_words(raw)}" if step.sms else step.name
     if step.sip:
         reason = row["reason"] or ""
         if step.status < 300 or step.status in _STANDARD_PHRASE:
             reason = REASONS.get(step.status, reason)
         return f"{step.status} {reason}".strip()
+    if step.protocol in RPC_PROTOCOLS:
+        return rpc_words(step.protocol, raw).message
+    name = diameter_name(row, raw)
     if step.request:
-        return step.name
+        return name
     experimental = row["experimental_result_code"]
     code = experimental or row["result_code"]
-    return f"{step.name} {result_name(code, experimental=bool(experimental))}" if code else step.name
+    return f"{name} {result_name(code, experimental=bool(experimental))}" if code else name
 
 
 def _user(row: dict[str, Any]) -> str | None:
@@ -96,6 +104,8 @@ def _user(row: dict[str, Any]) -> str | None:
     if row["protocol"] == "sip":
         user: str | None = row["to_user"] if row["cseq_method"] == "REGISTER" else row["from_user"]
         return user
+    if row["protocol"] != "diameter":
+        return None
     if row["user_name"]:
         return str(row["user_name"]).partition("@")[0]
     return uri_user(row["public_identity"] or "")

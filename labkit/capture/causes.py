@@ -8,10 +8,12 @@ plus nearness in time decide, with a margin, because mirrored messages come with
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
-from labkit.capture.steps import Step
+from labkit.capture.rpc_steps import join_evapi, name_calls
+from labkit.capture.step import Step
 
 MARGIN_NS = 1_000_000
 """Two programs may disagree so much about when something happened."""
@@ -34,11 +36,17 @@ class _Index:
         """Responses by what they become when a proxy takes its own Vias off (two, when it talked to itself)."""
         self.in_call: dict[str, list[Step]] = defaultdict(list)
         self.diameter: dict[tuple[Any, ...], Step] = {}
+        """Requests of Diameter, JSON-RPC and evapi, by what their answers repeat."""
+        self.evapi: dict[str, list[Step]] = defaultdict(list)
+        """What an engine told a proxy or was told by it, by call."""
         self.arrived: dict[str, list[Step]] = defaultdict(list)
         self.proxies: set[str] = set()
+        self._served: dict[str, list[tuple[float, float, Step]]] = {}
         for step in steps:
             if step.request:
                 self.arrived[step.dst].append(step)
+            if step.protocol == "evapi":
+                self.evapi[step.call_id].append(step)
             if not step.sip:
                 self._add_diameter(step)
                 continue
@@ -63,9 +71,22 @@ class _Index:
         finals = [step for step in self.responses[key] if step.final and step.src == arrival.dst]
         return min(finals, key=lambda step: step.time_ns, default=None)
 
+    def served(self, node: str) -> list[tuple[float, float, Step]]:
+        """SIP requests that a node received, each with the times between which the node was busy with it."""
+        spans = self._served.get(node)
+        if spans is None:
+            spans = self._served[node] = []
+            for arrival in self.arrived[node]:
+                if arrival.sip and arrival.name not in ("ACK", "CANCEL"):
+                    final = self.first_final(arrival)
+                    end_ns = math.inf if final is None else final.time_ns + MARGIN_NS
+                    spans.append((arrival.time_ns - MARGIN_NS, end_ns, arrival))
+        return spans
+
 
 def find_causes(steps: list[Step]) -> None:
     """Set parent, after, opens, place and children of every step."""
+    name_calls(steps)
     index = _Index(steps)
     for step in steps:
         if step.sip and step.request:
@@ -75,6 +96,7 @@ def find_causes(steps: list[Step]) -> None:
         elif not step.request:
             step.parent, step.place = index.diameter.get((step.dst, step.src, *step.ids)), (0,)
     _join_diameter(steps, index)
+    join_evapi(steps, index.in_call, index.evapi)
     for step in steps:
         step.opens = step.parent is None or _is_answering(step, index)
     _break_circles(steps)
@@ -159,11 +181,23 @@ def _stimulus(step: Step, index: _Index) -> Step | None:
         other
         for other in index.arrived[step.src]
         if -MARGIN_NS <= step.time_ns - other.time_ns <= _LOCAL_CAUSE_NS
-        and (other.users & step.users or (other.sip and other.call_id == step.call_id))
-        and other.name not in ("ACK", "CANCEL")
+        and (other.users & step.users or (other.call_id and other.call_id == step.call_id))
+        and _may_move(other, step)
         and other is not step
     ]
     return max(reasons, key=lambda other: other.time_ns, default=None)
+
+
+def _may_move(arrival: Step, own: Step) -> bool:
+    """Whether a node may send `own` because of what arrived.
+
+    What a core says about a registration (TS 24.229 sections 5.2.3 and 5.4.1.7, RFC 3680) follows from one. A centre
+    that learns by a third-party REGISTER that a phone is back may have its MESSAGE at the S-CSCF within a millisecond.
+    """
+    if arrival.name in ("ACK", "CANCEL"):
+        return False
+    about_registration = own.name in ("REGISTER", "SUBSCRIBE", "NOTIFY")
+    return not (about_registration and arrival.name in ("INVITE", "MESSAGE", "BYE"))
 
 
 # ---------------------------------------------------------------- SIP responses
@@ -210,15 +244,14 @@ def _join_diameter(steps: list[Step], index: _Index) -> None:
     """Hang each Diameter request below the SIP request that the node needed it for."""
     used: set[tuple[int, str]] = set()
     for step in steps:
-        if step.sip or not step.request:
+        if step.protocol != "diameter" or not step.request:
             continue
         waiting = [
             arrival
-            for arrival in index.arrived[step.src]
-            if arrival.sip
-            and arrival.name not in ("ACK", "CANCEL")
+            for begin_ns, end_ns, arrival in index.served(step.src)
+            if begin_ns <= step.time_ns <= end_ns
             and (arrival.users & step.users or not step.users)  # a faulty request may name nobody
-            and _was_waiting(arrival, step, index)
+            and _may_ask(arrival, step)
         ]
         waiting.sort(key=lambda arrival: arrival.time_ns)
         fresh = [arrival for arrival in waiting if (arrival.row, step.name) not in used]
@@ -228,12 +261,9 @@ def _join_diameter(steps: list[Step], index: _Index) -> None:
             used.add((chosen[0].row, step.name))
 
 
-def _was_waiting(arrival: Step, question: Step, index: _Index) -> bool:
-    if (arrival.name == "REGISTER") != (question.name in ("UAR", "MAR")) and question.name in ("UAR", "MAR", "LIR"):
-        return False
-    final = index.first_final(arrival)
-    end_ns = final.time_ns if final is not None else question.time_ns
-    return arrival.time_ns - MARGIN_NS <= question.time_ns <= end_ns + MARGIN_NS
+def _may_ask(arrival: Step, question: Step) -> bool:
+    """UAR and MAR are about a REGISTER, LIR is about anything else."""
+    return question.name not in ("UAR", "MAR", "LIR") or (arrival.name == "REGISTER") == (question.name != "LIR")
 
 
 # ---------------------------------------------------------------- the tree

@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from labkit.wire.diameter import command_name
+from labkit.wire.diameter_names import command_name
 
 Row = dict[str, object]
 """Column name to value; a column that is not in it is absent."""
@@ -19,6 +19,8 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id"}
 _TAG = re.compile(r";\s*tag\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
 _BRANCH = re.compile(r";\s*branch\s*=\s*([^;,\s\"]+)", re.IGNORECASE)
+_TOKEN = re.compile(r"\s*([^;,\s\"]+)")
+_DIGITS = re.compile(r"[0-9]+")
 _VIA_LINE = re.compile(r"^(?:via|v)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _URI_USER = re.compile(r"\s*(?:sips?:(?:([^@;:<>]+)(?::[^@]*)?@)?|tel:([^;>\s]+))", re.IGNORECASE)
@@ -33,7 +35,7 @@ def split_sip(raw: bytes) -> tuple[str, dict[str, str], bytes]:
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        name = name.strip().lower()
+        name = name.strip(" \t").lower()
         if colon:
             headers.setdefault(_COMPACT.get(name, name), value.strip())
     return lines[0], headers, body
@@ -57,28 +59,44 @@ def uri_user(uri: str) -> str | None:
 def sip_row(raw: bytes) -> Row:
     """Read the columns of a SIP message (RFC 3261)."""
     start_line, headers, _body = split_sip(raw)
-    first, _, rest = start_line.partition(" ")
     row: Row = {"protocol": "sip"}
-    if first.upper().startswith("SIP/"):
-        status, _, reason = rest.partition(" ")
-        row["status"] = int(status) if status.isdecimal() and len(status) == 3 else None
-        row["reason"] = reason.strip()
-    else:
-        row["method"] = first
+    row["method"], row["status"], row["reason"] = start_line_columns(start_line)
     row["call_id"] = headers.get("call-id")
-    number, *methods = headers.get("cseq", "").split() or [""]
-    if number.isdecimal() and len(number) <= 10:
-        row["cseq"] = int(number)
-        row["cseq_method"] = methods[0] if methods else None
+    row["cseq"], row["cseq_method"] = cseq_columns(headers.get("cseq", ""))
     for side in ("from", "to"):
         if side in headers:
-            row[f"{side}_user"], row[f"{side}_tag"] = _user_and_tag(headers[side])
-    branch = _BRANCH.search(headers.get("via", "").split(",")[0])
-    row["branch"] = branch.group(1) if branch else None
+            row[f"{side}_user"], row[f"{side}_tag"] = user_and_tag(headers[side])
+    row["branch"] = branch_of(headers.get("via", ""))
     return row
 
 
-def _user_and_tag(value: str) -> tuple[str | None, str | None]:
+def start_line_columns(start_line: str) -> tuple[str | None, int | None, str | None]:
+    """Read method, status and reason from a start line (RFC 3261 section 7)."""
+    first, _, rest = start_line.partition(" ")
+    if not first.upper().startswith("SIP/"):
+        return first, None, None
+    status, _, reason = rest.partition(" ")
+    return None, int(status) if _DIGITS.fullmatch(status) and len(status) == 3 else None, reason.strip()
+
+
+def cseq_columns(value: str) -> tuple[int | None, str | None]:
+    """Read number and method from CSeq (RFC 3261 section 20.16)."""
+    number, *methods = value.split() or [""]
+    if not _DIGITS.fullmatch(number) or len(number) > 10:
+        return None, None
+    return int(number), methods[0] if methods else None
+
+
+def branch_of(via: str) -> str | None:
+    """Read the branch of the first of the values in a Via header (RFC 3261 section 20.42)."""
+    top = via.split(",")[0]
+    plain = top.find(";branch=")
+    match = _TOKEN.match(top, plain + 8) if plain >= 0 else None
+    match = match or _BRANCH.search(top)
+    return match.group(1) if match else None
+
+
+def user_and_tag(value: str) -> tuple[str | None, str | None]:
     """User part of the URI and the tag of a From or To header (RFC 3261 section 20.20)."""
     value = _QUOTED.sub("", value)  # a display name may hold anything, even "<sip:"
     _, bracket, inside = value.partition("<")
@@ -94,19 +112,19 @@ def _user_and_tag(value: str) -> tuple[str | None, str | None]:
 # ---------------------------------------------------------------- Diameter
 
 _VENDOR_3GPP = 10415
-_TEXT, _NUMBER = "text", "number"
-_AVP_COLUMNS = {
-    (1, 0): ("user_name", _TEXT),
-    (263, 0): ("session_id", _TEXT),
-    (264, 0): ("origin_host", _TEXT),
-    (268, 0): ("result_code", _NUMBER),
-    (600, _VENDOR_3GPP): ("visited_network", _TEXT),
-    (601, _VENDOR_3GPP): ("public_identity", _TEXT),
-    (602, _VENDOR_3GPP): ("server_name", _TEXT),
-    (614, _VENDOR_3GPP): ("server_assignment_type", _NUMBER),
-    (623, _VENDOR_3GPP): ("user_authorization_type", _NUMBER),
+TEXT, NUMBER = "text", "number"
+AVP_COLUMNS = {
+    (1, 0): ("user_name", TEXT),
+    (263, 0): ("session_id", TEXT),
+    (264, 0): ("origin_host", TEXT),
+    (268, 0): ("result_code", NUMBER),
+    (600, _VENDOR_3GPP): ("visited_network", TEXT),
+    (601, _VENDOR_3GPP): ("public_identity", TEXT),
+    (602, _VENDOR_3GPP): ("server_name", TEXT),
+    (614, _VENDOR_3GPP): ("server_assignment_type", NUMBER),
+    (623, _VENDOR_3GPP): ("user_authorization_type", NUMBER),
 }
-_EXPERIMENTAL_RESULT, _EXPERIMENTAL_RESULT_CODE = (297, 0), (298, 0)
+EXPERIMENTAL_RESULT, EXPERIMENTAL_RESULT_CODE = (297, 0), (298, 0)
 
 
 def diameter_row(raw: bytes) -> Row:
@@ -124,13 +142,13 @@ def diameter_row(raw: bytes) -> Row:
         "end_to_end_id": end_to_end_id,
     }
     for key, value in _avps(raw, 20):
-        if key == _EXPERIMENTAL_RESULT:
+        if key == EXPERIMENTAL_RESULT:
             for inner, code in _avps(value, 0):
-                if inner == _EXPERIMENTAL_RESULT_CODE and len(code) == 4:
+                if inner == EXPERIMENTAL_RESULT_CODE and len(code) == 4:
                     row.setdefault("experimental_result_code", int.from_bytes(code, "big"))
-        elif key in _AVP_COLUMNS:
-            column, kind = _AVP_COLUMNS[key]
-            if kind is _TEXT:
+        elif key in AVP_COLUMNS:
+            column, kind = AVP_COLUMNS[key]
+            if kind == TEXT:
                 row.setdefault(column, value.decode("utf-8", "replace"))
             elif len(value) == 4:
                 row.setdefault(column, int.from_bytes(value, "big"))

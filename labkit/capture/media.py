@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from labkit.capture.fields import Row
 
 Endpoint = tuple[str, int]
 """Address and port."""
 
+_MOST_ENDPOINTS = 1 << 20
+_MOST_SEEN = 8192
+_FEWEST_PACKETS, _LONGEST_GAP = 8, 16
+"""So many packets whose numbers go up by no more are believed to be RTP without SDP, when that is asked."""
+
 _CONNECTION = re.compile(r"IN IP[46] ([^\s/]+)")
 _MEDIA = re.compile(r"\S+ (\d+)(?:/(\d+))? (?:\S*RTP\S*) ")
+_SIMPLE_CONNECTION = re.compile(rb"c=IN IP4 ([0-9.]+)\r?(?:\n|\Z)")
+_SIMPLE_MEDIA = re.compile(rb"m=[a-z]+ ([1-9][0-9]*) RTP/[A-Z]+ ")
 _RTCP = re.compile(r"rtcp:(\d+)(?: IN IP[46] (\S+))?")
 
 
@@ -42,22 +50,67 @@ def announced_endpoints(body: bytes) -> Iterator[tuple[Endpoint, Endpoint]]:
     for index, (address, port) in enumerate(media):
         if address and port:
             rtcp_port, rtcp_address = rtcp.get(index, (port + 1, ""))
-            yield (address, port), (rtcp_address or address, rtcp_port)
+            yield (_plain(address), port), (_plain(rtcp_address or address), rtcp_port)
 
 
-def media_row(payload: bytes, rtcp_port: bool) -> Row | None:
-    """Read the columns of an RTP or RTCP packet; None when it is neither (RFC 3550 sections 5.1 and 6.4)."""
-    if len(payload) < 8 or payload[0] >> 6 != 2:
+def _plain(address: str) -> str:
+    """An IPv6 address may be written in several ways."""
+    try:
+        return str(ipaddress.ip_address(address)) if ":" in address else address
+    except ValueError:
+        return address
+
+
+def _simple_session(body: bytes) -> tuple[Endpoint, Endpoint] | None:
+    """The endpoints of a session with one stream of media and nothing unusual; the fast way for nearly all of them."""
+    if body.count(b"\nm=") != 1 or body.count(b"\nc=") != 1 or b"a=rtcp:" in body or body[:2] != b"v=":
         return None
-    if 192 <= payload[1] <= 223:  # RFC 5761 section 4: these are RTCP also where both share a port
-        return {
-            "protocol": "rtcp",
-            "payload_type": payload[1],
-            "ssrc": int.from_bytes(payload[4:8], "big"),
-        }
-    if rtcp_port or len(payload) < 12:
-        return None
-    _first, second, sequence, timestamp, ssrc = struct.unpack_from(">BBHII", payload)
+    address = simple_address(body, body.find(b"\nc=") + 1)
+    port = simple_port(body, body.find(b"\nm=") + 1)
+    return _plain_pair(address, port) if address and port else None
+
+
+def simple_address(raw: bytes, place: int = 0) -> str | None:
+    """Read the address of a c= line of the usual form, None of any other."""
+    found = _SIMPLE_CONNECTION.match(raw, place)
+    return found[1].decode() if found else None
+
+
+def simple_port(raw: bytes, place: int = 0) -> int | None:
+    """Read the port of an m= line for RTP of the usual form, None of any other."""
+    found = _SIMPLE_MEDIA.match(raw, place)
+    return int(found[1]) if found else None
+
+
+def _plain_pair(address: str, port: int) -> tuple[Endpoint, Endpoint]:
+    """RTP on a port, RTCP on the next (RFC 3550 section 11)."""
+    return (address, port), (address, port + 1)
+
+
+def rtcp_packets(payload: bytes) -> Iterator[bytes]:
+    """Give the packets of a compound RTCP datagram (RFC 3550 section 6.1); the last one takes what does not fit."""
+    start = 0
+    while len(payload) - start >= 8 and payload[start] >> 6 == 2 and is_rtcp(payload[start + 1]):
+        size = 4 + 4 * int.from_bytes(payload[start + 2 : start + 4], "big")
+        more = len(payload) - start - size >= 8
+        end = start + size if more else len(payload)
+        yield payload[start:end]
+        start = end
+
+
+def is_rtcp(second: int) -> bool:
+    """Tell RTCP from RTP by the second byte, also where both share a port (RFC 5761 section 4)."""
+    return 192 <= second <= 223
+
+
+def rtcp_row(raw: bytes) -> Row:
+    """Read the columns of an RTCP packet (RFC 3550 section 6.4)."""
+    return {"protocol": "rtcp", "payload_type": raw[1], "ssrc": int.from_bytes(raw[4:8], "big")}
+
+
+def rtp_row(raw: bytes) -> Row:
+    """Read the columns of an RTP packet (RFC 3550 section 5.1)."""
+    _first, second, sequence, timestamp, ssrc = struct.unpack_from(">BBHII", raw)
     return {
         "protocol": "rtp",
         "payload_type": second & 0x7F,
@@ -66,3 +119,58 @@ def media_row(payload: bytes, rtcp_port: bool) -> Row | None:
         "rtp_timestamp": timestamp,
         "ssrc": ssrc,
     }
+
+
+IS_RTP, IS_RTCP = 1, 2
+
+
+class MediaBook:
+    """The addresses that SDP announced for RTP and RTCP."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Endpoint, int] = {}
+        """IS_RTP and IS_RTCP, added up."""
+        self.fresh: set[Endpoint] = set()
+        """Endpoints of which something was learnt since `fresh` was last emptied."""
+        self._seen: dict[bytes, None] = {}
+
+    def learn(self, body: bytes) -> None:
+        """Note what the SDP in a message body announces."""
+        if b"m=" not in body:
+            return
+        pair = _simple_session(body)
+        if pair:
+            self._note(pair)
+        elif body not in self._seen:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[body] = None
+            for announced in announced_endpoints(body):
+                self._note(announced)
+
+    def learn_simple(self, address: str, port: int) -> None:
+        """Note a session with one stream of media and nothing unusual."""
+        self._note(_plain_pair(address, port))
+
+    def guess(self, headers: Iterable[tuple[tuple[str, int, str, int], int, int, int]]) -> None:
+        """Take endpoints for RTP that nobody announced: one SSRC, mostly one payload type, numbers that count up.
+
+        Args:
+            headers: ends, SSRC, payload type and sequence number of packets that may be RTP, in order.
+        """
+        streams: dict[tuple[tuple[str, int, str, int], int], list[int]] = {}
+        for ends, ssrc, kind, sequence in headers:
+            stream = streams.setdefault((ends, ssrc), [0, 0, kind, sequence])
+            stream[0] += 1
+            stream[1] += kind == stream[2] and 0 < (sequence - stream[3]) & 0xFFFF <= _LONGEST_GAP
+            stream[2:] = kind, sequence
+        for ((_src, _src_port, dst, dst_port), _ssrc), (packets, steps, _kind, _last) in streams.items():
+            if packets >= _FEWEST_PACKETS and steps >= 0.8 * (packets - 1):
+                self._note(_plain_pair(dst, dst_port))
+
+    def _note(self, pair: tuple[Endpoint, Endpoint]) -> None:
+        for kind, endpoint in enumerate(pair, IS_RTP):
+            known = self.kinds.get(endpoint, 0)
+            if not known & kind and len(self.kinds) < _MOST_ENDPOINTS:
+                self.kinds[endpoint] = known | kind
+                self.fresh.add(endpoint)

@@ -11,7 +11,7 @@ import heapq
 from collections import defaultdict
 from typing import Any
 
-from labkit.capture.steps import Step
+from labkit.capture.step import Step
 
 _CLOCKS_NS = 1_000_000
 """So much may an episode seem to begin before the end of the one that it really followed."""
@@ -73,6 +73,8 @@ def _end(root: Step, steps: list[Step]) -> int:
 
 def _ranked(episodes: list[_Episode]) -> list[_Episode]:
     _note_dialogs(episodes)
+    _note_short_messages(episodes)
+    _note_records(episodes)
     remaining = {episode.root.row: episode for episode in episodes}
     by_begin = sorted(episodes, key=lambda episode: (episode.begin_ns, episode.root.row))
     by_over = [(episode.over_ns, episode.root.row) for episode in episodes]
@@ -130,6 +132,38 @@ def _note_dialogs(episodes: list[_Episode]) -> None:
                     earlier.before.add(later.root.row)
 
 
+def _note_short_messages(episodes: list[_Episode]) -> None:
+    """A short message and the report on it are two requests, each with a Call-ID of its own (TS 24.341).
+
+    A report comes after what it answers, by its In-Reply-To. What a phone or a centre sends because something reached
+    it, a message that it passes on or a status report, comes after that.
+    """
+    for number, later in enumerate(episodes):
+        if not later.root.sms:
+            continue
+        for earlier in episodes[max(0, number - _FAR_BACK) : number + _FAR_BACK]:
+            answers = later.root.reply_to and later.root.reply_to == earlier.root.call_id
+            if answers or (_moved_by(later, earlier) and not _moved_by(earlier, later)):
+                later.before.add(earlier.root.row)
+
+
+def _note_records(episodes: list[_Episode]) -> None:
+    """What a charging engine is asked about a call comes after all that happened in the call."""
+    for later in (episode for episode in episodes if episode.root.protocol == "jsonrpc" and episode.root.call_id):
+        for earlier in episodes:
+            if earlier.root.protocol != "jsonrpc" and earlier.root.call_id == later.root.call_id:
+                later.before.add(earlier.root.row)
+
+
+def _moved_by(later: _Episode, earlier: _Episode) -> bool:
+    """Whether a short message went out from where a request of the other episode had come in before."""
+    one, other = later.root, earlier.root
+    if not one.sms or one.src == other.src or not (other.sms or other.name == "REGISTER"):
+        return False
+    came = (step.time_ns for step in earlier.steps if step.sip and step.request and step.dst == one.src)
+    return min(came, default=one.time_ns + _CLOCKS_NS) <= one.time_ns + _CLOCKS_NS // 2
+
+
 def _follows(later: _Episode, earlier: _Episode) -> bool:
     one, other = later.root, earlier.root
     if one.cseq == other.cseq and one.from_tag == other.from_tag:
@@ -137,8 +171,18 @@ def _follows(later: _Episode, earlier: _Episode) -> bool:
         return _stage(one) > _stage(other)
     if one.from_tag == other.from_tag and one.request and other.request:
         return one.cseq > other.cseq
+    if _is_glare(later) or _is_glare(earlier):
+        return False
     # Whoever had got the one before doing the other, did it after; when neither had, they crossed each other.
     return _knew(later, earlier) and (not _knew(earlier, later) or later.begin_ns > earlier.begin_ns)
+
+
+def _is_glare(episode: _Episode) -> bool:
+    """Whether it was refused because it crossed one of the other side (RFC 3261 section 14.2).
+
+    Where a node tells when it got a message, not the wire when it was sent, times alone do not show that.
+    """
+    return any(step.status == 491 and step.cseq == episode.root.cseq for step in episode.steps)
 
 
 def _knew(later: _Episode, earlier: _Episode) -> bool:

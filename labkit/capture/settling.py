@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 from labkit.capture.rows import Row, hop, plain_rows, transaction
 
 if TYPE_CHECKING:
-    from labkit.capture.table import Messages
+    from labkit.capture.messages import Messages
 
 
 def settled(messages: Messages) -> list[str]:
     """Name what was asked and is not answered yet; empty when a capture may end.
 
     A SIP request needs a final response at each hop, an INVITE may also ring; what answers an INVITE needs its ACK. A
-    Diameter request needs its answer.
+    Diameter request needs its answer, and so does a JSON-RPC call and an authorization over evapi.
 
     Returns:
         For example ["INVITE pcscf -> scscf", "UAR icscf -> hss"].
     """
     rows = plain_rows(messages.table)
-    return [*_open_requests(rows), *_missing_acks(rows), *_open_diameter(rows)]
+    sip = [row for row in rows if row["protocol"] == "sip"]
+    return [*_open_requests(sip), *_missing_acks(sip), *_open_diameter(rows), *_open_rpc(rows)]
 
 
 def _named(what: str, hop: tuple[str, str]) -> str:
@@ -74,3 +75,16 @@ def _open_diameter(rows: list[Row]) -> Iterator[str]:
             key = (row["hop_by_hop_id"], row["end_to_end_id"], *reversed(hop(row)))
             if key not in answered:
                 yield _named(row["command"], hop(row))
+
+
+def _open_rpc(rows: list[Row]) -> Iterator[str]:
+    waiting: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        if row["protocol"] == "jsonrpc" or row["method"] in ("CGR_AUTH_REQUEST", "CGR_AUTH_REPLY"):
+            ends = (row["src"], row["src_port"], row["dst"], row["dst_port"])
+            if row["request"]:
+                waiting[(*ends, row["session_id"])] = row
+            else:
+                waiting.pop((*ends[2:], *ends[:2], row["session_id"]), None)
+    for row in waiting.values():
+        yield _named(row["method"], hop(row))

@@ -1,65 +1,65 @@
-"""Frames from the kernel: an AF_PACKET socket, and a program around it for the capture container.
+"""Frames from the kernel: an AF_PACKET socket with a ring, and a program around it for the capture container.
 
-    python3 -m labkit.capture.sniff [--until-eof] INTERFACE [NET]
+    python3 -m labkit.capture.sniff [--until-eof] INTERFACE [NET] [and INTERFACE [NET]]
 
-writes a pcap with nanosecond times to stdout, flushed frame by frame, and "ready" to stderr once nothing can be missed.
+writes a pcap with nanosecond times to stdout, flushed as they come, and "ready" to stderr once nothing can be missed.
 With --until-eof it ends when its stdin does: whoever started it and held that open is gone.
-Only the standard library is needed (and labkit.wire.pcap, which needs no more). Runs on Linux with CAP_NET_RAW.
+Only the standard library is needed (and labkit.wire.pcap, labkit.capture.ring and labkit.capture.frame_filter, which
+need no more). Runs on Linux with CAP_NET_RAW.
 """
 
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
 import select
 import signal
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+import threading
 from typing import Any
 
+from labkit.capture.frame_filter import BIGGEST_FRAME, Choice, filter_program
+from labkit.capture.ring import FrameRing
 from labkit.errors import CaptureError
 from labkit.wire.pcap import pcap_header, pcap_record
 
 # Linux: include/uapi/linux/if_packet.h and include/uapi/asm-generic/socket.h; Python has no names for most of them.
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC, _PACKET_STATISTICS = 1, 1, 6
-_PACKET_HOST, _PACKET_OUTGOING = 0, 4
 _ETH_P_ALL = 3
+_ALL_INTERFACES = 0
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
 _RECEIVE_BUFFER_BYTES = 16 << 20
-_BIGGEST_FRAME = 262144
+_MOST_AT_ONCE = 1000
+_USAGE = "[--until-eof] INTERFACE [NET] [and INTERFACE [NET]]"
 _TIMESPEC = struct.Struct("@qq" if ctypes.sizeof(ctypes.c_long) == 8 else "@ll")
 
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A frame as the kernel handed it over."""
-
-    time_ns: int
-    """The kernel's time of arrival: nanoseconds since 1970-01-01 UTC."""
-    raw: bytes
-    """The frame from its Ethernet header on."""
+TimedFrame = tuple[int, bytes]
+"""The kernel's time of arrival in nanoseconds since 1970-01-01 UTC, and the frame from its Ethernet header on."""
 
 
 class PacketSocket:
-    """Every frame of one interface, each once."""
+    """Every frame of some interfaces, each once: from a ring, or one by one where the kernel refuses a ring.
 
-    def __init__(self, interface: str, net: str | None = None) -> None:
+    One socket for all: the frames come in the order in which the kernel saw them, whatever they came by.
+    """
+
+    def __init__(self, *interfaces: tuple[str, str | None]) -> None:
         """Open it; frames from now on are kept by the kernel until they are read.
 
         Args:
-            interface: for example "lo" or "br-0a1b2c3d4e5f"; a bridge is listened to promiscuously.
-            net: only IPv4 packets from or to this network, for example "127.3.9.0/24"; None for all frames.
+            interfaces: of each its name, for example "lo" or "br-0a1b2c3d4e5f" (a bridge is listened to
+                promiscuously), and an IPv4 network, for example "127.3.9.0/24", if only packets from or to that
+                are wanted.
         Raises:
             CaptureError: not Linux, no such interface, or no right to do so.
         """
         family = getattr(socket, "AF_PACKET", None)
         if family is None:
             raise CaptureError("Packets can only be sniffed on Linux; replay needs no sniffing.")
-        self._loopback = interface == "lo"
+        choices = [_choice(name, net) for name, net in interfaces]
         try:
             # Protocol 0: deaf until it is bound, so that no frame of another interface slips in.
             self._socket = socket.socket(family, socket.SOCK_RAW, 0)
@@ -69,51 +69,76 @@ class PacketSocket:
                 "copies of their messages (LABKIT_CAPTURE=mirror)."
             ) from error
         try:
-            self._prepare(interface, net)
+            self._prepare(choices)
+            _bind(self._socket, choices[0].interface if len(choices) == 1 else _ALL_INTERFACES)
+            self._socket.setblocking(False)
         except OSError as error:
             self._socket.close()
-            raise CaptureError(f"Cannot sniff on interface {interface!r}: {error.strerror}.") from error
+            names = " and ".join(repr(name) for name, _net in interfaces)
+            raise CaptureError(f"Cannot sniff on interface {names}: {error.strerror}.") from error
         self._dropped = 0
+        self._lock = threading.Lock()
 
-    def _prepare(self, interface: str, net: str | None) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-        except PermissionError:  # without CAP_NET_ADMIN the system's limit holds
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        if net is not None:
-            _attach_filter(self._socket, net)
-        if not self._loopback:
-            request = struct.pack("@iHH8s", socket.if_nametoindex(interface), _PACKET_MR_PROMISC, 0, b"")
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
-        self._socket.bind((interface, _ETH_P_ALL))
-        self._socket.setblocking(False)
+    def _prepare(self, choices: list[Choice]) -> None:
+        _attach_filter(self._socket, filter_program(choices))
+        self.ring = _ring(self._socket)
+        """The ring, None where frames are read one by one."""
+        if self.ring is None:
+            self._prepare_without_ring()
+        for choice in choices:
+            if not choice.only_outgoing:
+                request = struct.pack("@iHH8s", choice.interface, _PACKET_MR_PROMISC, 0, b"")
+                self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
 
     def fileno(self) -> int:
         """The descriptor, for select."""
         return self._socket.fileno()
 
-    def read(self) -> Sighting | None:
-        """Give the next frame, None when there is none now."""
-        while True:
+    def _prepare_without_ring(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except PermissionError:  # without CAP_NET_ADMIN the system's limit holds
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+
+    def read(self) -> list[TimedFrame]:
+        """Give the frames that wait, as many as come at once; none when there is none now."""
+        if self.ring is None:
+            return self._read_one_by_one()
+        while (frames := self.ring.read()) is not None:
+            if frames:
+                return frames
+        return []
+
+    def _read_one_by_one(self) -> list[TimedFrame]:
+        frames: list[TimedFrame] = []
+        while len(frames) < _MOST_AT_ONCE:
             try:
-                raw, ancillary, _flags, address = self._socket.recvmsg(_BIGGEST_FRAME, 128)
+                raw, ancillary, _flags, _address = self._socket.recvmsg(BIGGEST_FRAME, 128)
             except (BlockingIOError, InterruptedError):
-                return None
-            # The loopback shows each frame twice, going out and coming in. The copy going out is shown before the
-            # sender's call returns, so whoever has sent may count on its being here.
-            if not self._loopback or address[2] == _PACKET_OUTGOING:
-                return Sighting(_arrival_ns(ancillary), raw)
+                break
+            frames.append((_arrival_ns(ancillary), raw))
+        return frames
 
     def dropped(self) -> int:
         """How many frames the kernel has had to throw away since the start, because nobody read them in time."""
-        counters = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self._dropped += struct.unpack("@II", counters)[1]  # reading sets the kernel's counter to zero
-        return self._dropped
+        with self._lock:  # reading sets the kernel's counter to zero
+            counters = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12)
+            self._dropped += struct.unpack_from("@II", counters)[1]
+            return self._dropped
 
     def close(self) -> None:
         """Stop listening."""
+        if self.ring is not None:
+            self.ring.close()
         self._socket.close()
+
+
+def _ring(packets: socket.socket) -> FrameRing | None:
+    try:
+        return FrameRing(packets)
+    except OSError:
+        return None
 
 
 def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
@@ -126,35 +151,39 @@ def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     return time.time_ns()
 
 
-def _attach_filter(sniffing: socket.socket, net: str) -> None:
-    """Let the kernel pass only IPv4 packets from or to a network: classic BPF, as `tcpdump -dd net ...` shows it."""
-    network = ipaddress.IPv4Network(net)
-    address, mask = int(network.network_address), int(network.netmask)
-    program = [
-        (0x28, 0, 0, 12),  # load half word: EtherType
-        (0x15, 0, 7, 0x0800),  # not IPv4: reject
-        (0x20, 0, 0, 26),  # load word: source address
-        (0x54, 0, 0, mask),
-        (0x15, 3, 0, address),  # in the network: accept
-        (0x20, 0, 0, 30),  # load word: destination address
-        (0x54, 0, 0, mask),
-        (0x15, 0, 1, address),  # not in the network: reject
-        (0x06, 0, 0, _BIGGEST_FRAME),
-        (0x06, 0, 0, 0),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("@HBBI", *step) for step in program))
+def _choice(interface: str, net: str | None) -> Choice:
+    """What to take of an interface.
+
+    The loopback shows each frame twice, going out and coming in. The copy going out is there before the sender's call
+    returns, so whoever has sent may count on it: that one is kept.
+    """
+    try:
+        return Choice(socket.if_nametoindex(interface), net, only_outgoing=interface == "lo")
+    except OSError as error:
+        raise CaptureError(f"Cannot sniff on interface {interface!r}: {error.strerror}.") from error
+
+
+def _bind(sniffing: socket.socket, interface: int) -> None:
+    """Let frames of an interface in, by its index: socket.bind knows names only, and no name stands for all."""
+    address = struct.pack("@HHiHBB8s", socket.AF_PACKET, socket.htons(_ETH_P_ALL), interface, 0, 0, 0, b"")
+    if ctypes.CDLL(None, use_errno=True).bind(sniffing.fileno(), address, len(address)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _attach_filter(sniffing: socket.socket, program: list[bytes]) -> None:
+    code = ctypes.create_string_buffer(b"".join(program))
     sniffing.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
 def main(arguments: list[str]) -> int:
     """Sniff until the reader goes away or SIGTERM comes; exit code 0 then, 2 when it cannot be done."""
     until_eof = "--until-eof" in arguments
-    arguments = [argument for argument in arguments if argument != "--until-eof"]
-    if not 1 <= len(arguments) <= 2:
-        print("usage: python3 -m labkit.capture.sniff [--until-eof] INTERFACE [NET]", file=sys.stderr)
+    wanted = " ".join(argument for argument in arguments if argument != "--until-eof").split(" and ")
+    if not all(1 <= len(one.split()) <= 2 for one in wanted):
+        print(f"usage: python3 -m labkit.capture.sniff {_USAGE}", file=sys.stderr)
         return 2
     try:
-        packets = PacketSocket(*arguments)
+        packets = PacketSocket(*((one.split()[0], " ".join(one.split()[1:]) or None) for one in wanted))
     except CaptureError as error:
         print(error, file=sys.stderr)
         return 2
@@ -181,8 +210,8 @@ def _pump(packets: PacketSocket, ends: list[int]) -> None:
     while True:
         waiting: list[Any] = [packets, *ends]
         readable, _, _ = select.select(waiting, [], [])
-        while (sighting := packets.read()) is not None:
-            _write(pcap_record(sighting.time_ns, sighting.raw))
+        while frames := packets.read():
+            _write(b"".join([pcap_record(time_ns, raw) for time_ns, raw in frames]))
         if packets.dropped() > lost:
             lost = packets.dropped()
             print(f"dropped {lost} frames", file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ before it: the source sends itself a datagram that nobody else could have sent, 
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
@@ -14,20 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
-from labkit.capture.mirror import CopyMatcher, frames_of
+from labkit.capture.frame_log import FrameLog, RawFrame
 from labkit.capture.sniff import PacketSocket
-from labkit.errors import CaptureError, ProtocolError
+from labkit.errors import CaptureError
 from labkit.wire import pcap
-from labkit.wire.hep import HepPacket, parse_packet
 
-RawFrame = tuple[int, int, bytes]
-"""Time in nanoseconds since 1970, link type, frame."""
-
-_MARKER = b"labkit mark "
-_MARK_TIMEOUT_S = 3.0
 _DISCARD_PORT = 9
-_UDP_PAYLOAD_AT = 42
-"""Ethernet, IPv4 without options and UDP header: a marker travels in no other way."""
 
 
 class Sniffer(Protocol):
@@ -52,6 +43,12 @@ class Sniffer(Protocol):
     def frames(self, since: int, until: int) -> list[RawFrame]:
         """Give what came between two marks, without the markers, in the order in which it came."""
 
+    def position(self) -> int:
+        """Give the position after what has come so far, without waiting for anything."""
+
+    def since(self, position: int) -> tuple[list[RawFrame], int]:
+        """Give what has come since a position, without waiting, and the position after it."""
+
     @property
     def dropped(self) -> int:
         """How many frames were lost because they could not be read in time."""
@@ -75,56 +72,6 @@ def to_pcapng(frames: Iterable[RawFrame], names: Mapping[str, str] | None = None
     return pcap.pcapng(numbered, names)
 
 
-class _Log:
-    """What came in, in order, filled by one thread and read by others."""
-
-    def __init__(self) -> None:
-        self.items: list[RawFrame] = []
-        self._marks: dict[bytes, int] = {}
-        self._changed = threading.Condition()
-        self.ended = ""
-
-    def add(self, frame: RawFrame) -> None:
-        marker = frame[2][_UDP_PAYLOAD_AT : _UDP_PAYLOAD_AT + len(_MARKER) + 16]
-        with self._changed:
-            if marker.startswith(_MARKER):
-                self._marks[marker] = len(self.items)
-                self._changed.notify_all()
-            else:
-                self.items.append(frame)
-
-    def note_mark(self, marker: bytes) -> None:
-        with self._changed:
-            self._marks[marker] = len(self.items)
-            self._changed.notify_all()
-
-    def end(self, why: str) -> None:
-        with self._changed:
-            self.ended = self.ended or why
-            self._changed.notify_all()
-
-    def mark(self, send: Callable[[bytes], object]) -> int:
-        """Send a marker and wait until it has come; send it again when it seems lost."""
-        marker = _MARKER + os.urandom(16)
-        attempts = 3
-        with self._changed:
-            for _attempt in range(attempts):
-                try:
-                    send(marker)
-                except OSError as error:
-                    self.ended = self.ended or f"its marker cannot be sent ({error.strerror})"
-                if self._changed.wait_for(lambda: marker in self._marks or self.ended, _MARK_TIMEOUT_S / attempts):
-                    break
-            if marker in self._marks:
-                return self._marks.pop(marker)
-        why = self.ended or f"it did not see its own marker within {_MARK_TIMEOUT_S:.0f} s"
-        raise CaptureError(f"The capture does not work: {why}. Stop the lab and start it anew (./lab down, ./lab up).")
-
-    def span(self, since: int, until: int) -> list[RawFrame]:
-        with self._changed:
-            return self.items[since:until]
-
-
 class AfPacketSniffer:
     """Sniffs an interface of this machine; needs CAP_NET_RAW."""
 
@@ -138,7 +85,7 @@ class AfPacketSniffer:
             net: IPv4 network of the lab; all else is left out.
         """
         self._interface, self._net = interface, IPv4Network(net)
-        self._log = _Log()
+        self._log = FrameLog()
         self._packets: PacketSocket | None = None
         self._thread: threading.Thread | None = None
         self._wake: tuple[socket.socket, socket.socket] | None = None
@@ -153,7 +100,7 @@ class AfPacketSniffer:
         """
         if self._thread is not None:
             return
-        self._packets = PacketSocket(self._interface, str(self._net))
+        self._packets = PacketSocket((self._interface, str(self._net)))
         self._wake = socket.socketpair()
         self._own = _own_socket(self._interface, self._net)
         self._thread = threading.Thread(target=self._listen, name="labkit-sniffer", daemon=True)
@@ -183,6 +130,14 @@ class AfPacketSniffer:
         """Give what came between two marks."""
         return self._log.span(since, until)
 
+    def position(self) -> int:
+        """Give the position after what has come so far."""
+        return len(self._log.items)
+
+    def since(self, position: int) -> tuple[list[RawFrame], int]:
+        """Give what has come since a position, and the position after it."""
+        return self._log.since(position)
+
     @property
     def dropped(self) -> int:
         """Frames that the kernel threw away because this program read too slowly."""
@@ -194,8 +149,8 @@ class AfPacketSniffer:
         while True:
             waiting: list[Any] = [self._packets, self._wake[0]]
             readable, _, _ = select.select(waiting, [], [])
-            while (sighting := self._packets.read()) is not None:
-                self._log.add((sighting.time_ns, pcap.LINKTYPE_ETHERNET, sighting.raw))
+            while frames := self._packets.read():
+                self._log.extend([(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in frames])
             if self._wake[0] in readable:
                 return
 
@@ -242,7 +197,7 @@ class StreamSniffer:
         """
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._target, self._stop = marker_target, stop
-        self._log = _Log()
+        self._log = FrameLog()
         self._own: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -284,106 +239,19 @@ class StreamSniffer:
         """Give what came between two marks."""
         return self._log.span(since, until)
 
+    def position(self) -> int:
+        """Give the position after what has come so far."""
+        return len(self._log.items)
+
+    def since(self, position: int) -> tuple[list[RawFrame], int]:
+        """Give what has come since a position, and the position after it."""
+        return self._log.since(position)
+
     def _listen(self) -> None:
         reader = pcap.StreamReader()
         try:
             while raw := self._read(1 << 16):
-                for frame in reader.feed(raw):
-                    self._log.add((frame.time_ns, frame.linktype, frame.raw))
+                self._log.extend([(frame.time_ns, frame.linktype, frame.raw) for frame in reader.feed(raw)])
             self._log.end("its program has ended")
         except (OSError, ValueError, CaptureError) as error:  # ValueError: the stream was closed under us
             self._log.end(str(error))
-
-
-class MirrorSniffer:
-    """Collects the copies of messages that nodes send (HEP3 over UDP) and makes frames of them; needs no right."""
-
-    kind = "mirrored"
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        """Prepare.
-
-        Args:
-            address: where the nodes send their copies to.
-        """
-        self._address = address
-        self._socket: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._log = _Log()
-        self._lock = threading.Lock()
-        self._copies: list[HepPacket] = []
-        self._matcher = CopyMatcher()
-        self.dropped = 0
-        """Copies that made no sense. Those that the system lost on the way cannot be counted."""
-
-    def start(self) -> None:
-        """Begin to collect.
-
-        Raises:
-            CaptureError: the address is taken, for example by another notebook that captures in the same lab.
-        """
-        if self._thread is not None:
-            return
-        collecting = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        collecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
-        try:
-            collecting.bind(self._address)
-        except OSError as error:
-            collecting.close()
-            host, port = self._address
-            raise CaptureError(
-                f"Cannot collect mirrored messages on {host}:{port}: {error.strerror}. Only one notebook at a time can "
-                "capture in a lab that mirrors: shut the other one down."
-            ) from error
-        self._socket = collecting
-        self._thread = threading.Thread(target=self._listen, name="labkit-mirror", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End collecting; what came stays."""
-        if self._thread is None or self._socket is None:
-            return
-        self._socket.sendto(b"", self._address)  # wakes the thread
-        self._thread.join(5)
-        self._log.end("it was stopped")
-        self._socket.close()
-        self._thread = self._socket = None
-
-    def mark(self) -> int:
-        """Give the position after every copy sent so far."""
-        if self._socket is None:
-            raise CaptureError("The capture is not running: start it first.")
-        own = self._socket
-        return self._log.mark(lambda marker: own.sendto(marker, self._address))
-
-    def frames(self, since: int, until: int) -> list[RawFrame]:
-        """Give the messages between two marks as frames, in the order of the nodes' clocks."""
-        with self._lock:
-            copies = [self._copies[place] for place in range(since, until) if self._matcher.needed(place)]
-        return [(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in frames_of(copies)]
-
-    def _listen(self) -> None:
-        assert self._socket is not None
-        while True:
-            try:
-                raw, (reporter, _port) = self._socket.recvfrom(65535)
-            except OSError as error:
-                self._log.end(str(error))
-                return
-            if not raw:
-                return
-            if raw.startswith(_MARKER):
-                self._log.note_mark(raw)
-            else:
-                self._collect(raw, reporter)
-
-    def _collect(self, raw: bytes, reporter: str) -> None:
-        try:
-            copy = parse_packet(raw)
-        except ProtocolError:
-            self.dropped += 1
-            return
-        with self._lock:
-            self._matcher.add(len(self._copies), copy, reporter)
-            self._copies.append(copy)
-            self._log.add((0, 0, b""))  # the log counts; what counts is in self._copies

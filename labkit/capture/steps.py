@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from labkit.capture.credit_words import CREDIT_CONTROL, credit_words
 from labkit.capture.fields import uri_user, via_branches
 from labkit.capture.rows import plain_rows
+from labkit.capture.rpc_steps import left_out, rpc_step
+from labkit.capture.rpc_words import RPC_PROTOCOLS
+from labkit.capture.sms_words import carries_sms, reply_to
+from labkit.capture.step import Step
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
@@ -21,67 +25,8 @@ _PROFILE_IDENTITY = re.compile(rb"<(?:PrivateID|Identity)>([^<@]+)")
 _URI = re.compile(r"(?:sips?|tel):[^>,\s]+", re.IGNORECASE)
 
 
-@dataclass(eq=False, slots=True)
-class Step:
-    """One message and its place in the story."""
-
-    row: int
-    """Row of the table."""
-    frame: int
-    """Frame number."""
-    time_ns: int
-    """When it was seen."""
-    src: str
-    """Node that sent it: its name, else its address."""
-    dst: str
-    """Node that got it."""
-    sip: bool
-    """SIP, else Diameter."""
-    request: bool
-    """Request, else response or answer."""
-    name: str
-    """SIP: the method, of a response the method of its CSeq. Diameter: UAR, UAA, ..."""
-    status: int = 0
-    """SIP status code, 0 in requests."""
-    call_id: str = ""
-    """Call-ID; empty in Diameter."""
-    cseq: int = 0
-    """CSeq number."""
-    from_tag: str = ""
-    """From tag: tells which side of a dialog asked."""
-    to_tag: str = ""
-    """To tag."""
-    branches: tuple[str, ...] = ()
-    """Branches of the Via headers, top first."""
-    ids: tuple[int, int] = (0, 0)
-    """Diameter: hop-by-hop and end-to-end identifier."""
-    users: frozenset[str] = frozenset()
-    """Everybody the message is about."""
-    # What causes.py finds out:
-    parent: Step | None = None
-    """The message that brought this one about, None when it came from outside: a user, a timer, an operator."""
-    after: list[Step] = field(default_factory=list)
-    """Further messages that come before it."""
-    opens: bool = True
-    """Whether an episode begins here: something that a user, a timer or an operator did."""
-    place: tuple[Any, ...] = ()
-    """Order among the children of one parent."""
-    children: list[Step] = field(default_factory=list)
-    """Messages that this one brought about, in order."""
-
-    @property
-    def branch(self) -> str:
-        """Branch of the top Via: names the transaction at this hop."""
-        return self.branches[0] if self.branches else ""
-
-    @property
-    def final(self) -> bool:
-        """Whether it is a final SIP response."""
-        return self.status >= 200
-
-
 def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, keep_inner: bool) -> list[Step]:
-    """Give the SIP and Diameter messages in order of time, without retransmissions.
+    """Give the messages in order of time, without retransmissions and without media.
 
     Args:
         keep_trying: keep 100 responses.
@@ -92,11 +37,12 @@ def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, kee
     alias = _Aliases()
     for row, raw in zip(rows, messages.raw, strict=True):
         alias.learn(_same_person(row, raw))
+    dropped = left_out(rows, messages.raw, keep_watchdogs=keep_watchdogs)
     steps: list[Step] = []
     seen: set[tuple[Any, ...]] = set()
     for number in sorted(range(len(rows)), key=lambda index: (rows[index]["time"], index)):
         row = rows[number]
-        if row["protocol"] not in ("sip", "diameter"):
+        if row["protocol"] not in ("sip", "diameter", *RPC_PROTOCOLS) or number in dropped:
             continue
         if (row["status"] == 100 and not keep_trying) or (row["command_code"] in _WATCHDOGS and not keep_watchdogs):
             continue
@@ -111,6 +57,8 @@ def steps_of(messages: Messages, *, keep_trying: bool, keep_watchdogs: bool, kee
 def _step(number: int, row: dict[str, Any], raw: bytes, alias: _Aliases) -> Step:
     src = row["src_node"] or row["src"]
     dst = row["dst_node"] or row["dst"]
+    if row["protocol"] in RPC_PROTOCOLS:
+        return rpc_step(number, row, raw, src, dst)
     users = frozenset(alias.of(user) for user in _users(row, raw))
     if row["protocol"] == "diameter":
         return Step(
@@ -124,7 +72,10 @@ def _step(number: int, row: dict[str, Any], raw: bytes, alias: _Aliases) -> Step
             name=row["command"],
             ids=(row["hop_by_hop_id"], row["end_to_end_id"]),
             users=users,
+            protocol="diameter",
+            about=credit_words(raw).user if row["command_code"] == CREDIT_CONTROL else "",
         )
+    sms = row["method"] == "MESSAGE" and carries_sms(raw)
     return Step(
         row=number,
         frame=row["frame"],
@@ -141,11 +92,15 @@ def _step(number: int, row: dict[str, Any], raw: bytes, alias: _Aliases) -> Step
         to_tag=row["to_tag"] or "",
         branches=via_branches(raw),
         users=users,
+        sms=sms,
+        reply_to=reply_to(raw) if sms else "",
     )
 
 
 def _identity(step: Step) -> tuple[Any, ...]:
     """What a retransmission has in common with the first copy."""
+    if step.protocol in RPC_PROTOCOLS:
+        return (step.row,)  # over TCP nothing comes twice
     if not step.sip:
         return (step.src, step.dst, step.name, *step.ids)
     return (

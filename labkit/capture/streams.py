@@ -1,32 +1,36 @@
-"""TCP segments to messages: put each direction's bytes in order, cut them where SIP or Diameter says.
+"""TCP segments to messages: put each direction's bytes in order and let `framing` cut them.
 
-A message belongs to the frame that completes it. Lost segments are skipped, and reading starts again at the
-next place that looks like the start of a message.
+A message belongs to the frame that completes it. A lost segment costs the messages that it was part of: reading goes on
+at the next place that looks like the start of one. Memory is bounded, whatever comes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
+from labkit.capture.framing import DIAMETER, SIP, WEBSOCKET, Framer, looks_like_diameter, looks_like_sip
 from labkit.capture.packets import Segment
+from labkit.capture.rpc_framing import RPC
 from labkit.wire.pcap import TCP_RST, TCP_SYN
+
+__all__ = ["Message", "StreamReader", "looks_like_diameter", "looks_like_sip"]
 
 _MOST_WAITING_SEGMENTS = 64
 """Segments beyond a gap that are kept for its filling; more mean that the missing one is lost."""
-_LONGEST_HEAD = 65536
-"""A SIP message whose header section has not ended after so many bytes is none."""
-_LONGEST_SIP_BODY = 16 << 20
-_LONGEST_DIAMETER = 1 << 20
-"""RFC 6733 allows 16 MiB; nobody sends that; waiting longer would swallow what follows a damaged length."""
+_MOST_DIRECTIONS = 1 << 16
+"""Directions of connections that are remembered; beyond, those that were silent longest are forgotten."""
+_MOST_BYTES = 64 << 20
+"""Bytes of unfinished messages that are kept over all connections."""
+_ROUGHLY_A_DIRECTION = 600
+"""Bytes that the memory of one direction costs by itself."""
 
-_START_LINE = rb"(?:SIP/2\.0 [1-6]\d\d[ \r\n]|[A-Za-z0-9.!%*_+`'~-]{1,32} [^\s]{1,2048} SIP/2\.0\r?\n)"
-_SIP_START = re.compile(_START_LINE, re.IGNORECASE)
-_SIP_START_SEARCH = re.compile(rb"(?:\A|\n)(" + _START_LINE + rb")", re.IGNORECASE)
-_LONGEST_START_LINE = 2200
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CONTENT_LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?(\d{1,9})", re.IGNORECASE)
+Piece = tuple[int, bytes | memoryview, int, int, int]
+"""Sequence number, payload, frame, time in nanoseconds, flags of a segment."""
+Ends = tuple[str, int, str, int]
+"""Source address and port, destination address and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,196 +41,267 @@ class Message:
     """The frame that completed it."""
     time_ns: int
     """Time of that frame."""
-    segment: Segment
-    """A segment of the message: gives addresses, ports and transport."""
+    ends: Ends
+    """Where it came from and went to."""
+    transport: str
+    """"udp", "tcp", "sctp" or "ws"."""
     protocol: str
-    """"sip" or "diameter"."""
+    """"sip", "diameter", "evapi" or "jsonrpc"."""
     raw: bytes
     """The message, byte for byte."""
 
 
-def looks_like_sip(raw: bytes) -> bool:
-    """Tell whether bytes start like a SIP message (RFC 3261 section 7)."""
-    return _SIP_START.match(raw) is not None
+@dataclass(slots=True)
+class Joined:
+    """Payload that follows, without a gap, what a direction has in its buffer."""
+
+    parts: list[bytes | memoryview] = field(default_factory=list)
+    """The payload of the segments, as far as it is new."""
+    ends: list[int] = field(default_factory=list)
+    """Bytes up to the end of each part."""
+    frames: list[int] = field(default_factory=list)
+    """The frame that brought each part, or a later one that was needed before it."""
+    times: list[int] = field(default_factory=list)
+    """Time of that frame."""
+    size: int = 0
+    """Bytes of all parts."""
 
 
-def looks_like_diameter(raw: bytes) -> bool:
-    """Tell whether bytes start with a believable Diameter header (RFC 6733 section 3); needs 20 bytes."""
-    return (
-        len(raw) >= 20
-        and raw[0] == 1
-        and 20 <= int.from_bytes(raw[1:4], "big") <= _LONGEST_DIAMETER
-        and raw[3] % 4 == 0
-        and raw[4] & 0x0F == 0
-        and _believable_first_avp(raw)
-    )
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Messages of one direction, cut from a piece of its stream."""
 
+    ends: Ends
+    """Where they came from and went to."""
+    transport: str
+    """"tcp" or "ws"."""
+    protocol: str
+    """"sip", "diameter", "evapi" or "jsonrpc"."""
+    raw: bytes
+    """Bytes in which they lie."""
+    starts: list[int]
+    """Offset of each message."""
+    stops: list[int]
+    """Offset behind each."""
+    joined: Joined
+    """The pieces of the stream that completed them."""
+    before: int
+    """Bytes at the front that came before those pieces."""
 
-def _believable_first_avp(raw: bytes) -> bool:
-    if len(raw) < 28:
-        return True
-    size = int.from_bytes(raw[1:4], "big")
-    avp_size = int.from_bytes(raw[25:28], "big")
-    return size == 20 or (raw[24] & 0x1F == 0 and 8 <= avp_size <= size - 20)
+    def messages(self) -> Iterator[Message]:
+        """Give them one by one."""
+        joined = self.joined
+        for start, stop in zip(self.starts, self.stops, strict=True):
+            place = bisect_left(joined.ends, stop - self.before)
+            raw = self.raw[start:stop]
+            yield Message(joined.frames[place], joined.times[place], self.ends, self.transport, self.protocol, raw)
 
 
 @dataclass(slots=True)
 class _Direction:
     """One direction of one connection."""
 
-    next_sequence: int | None = None
-    waiting: dict[int, Segment] = field(default_factory=dict)
-    buffer: bytearray = field(default_factory=bytearray)
+    next_sequence: int
+    touched: int = 0
+    waiting: dict[int, Piece] = field(default_factory=dict)
+    buffer: bytes | bytearray = b""
+    held: int = 0
     frame: int = 0
     time_ns: int = 0
-    protocol: str = ""
-    synchronised: bool = True
+    framer: Framer = field(default_factory=Framer)
 
 
 class StreamReader:
     """Puts TCP streams together; feed it segments in file order."""
 
     def __init__(self) -> None:
-        self._directions: dict[tuple[str, int, str, int], _Direction] = {}
+        self._directions: dict[Ends, _Direction] = {}
+        self._held = 0
+        self.forgotten = 0
+        """Directions given up because there were too many, or too much of them was waiting."""
+        self.lost = 0
+        """How often reading had to look for the next message."""
 
-    def feed(self, segment: Segment) -> Iterator[Message]:
+    def feed(self, segment: Segment) -> Iterator[Found]:
         """Take a segment and give the messages that it completes."""
-        key = (segment.src, segment.src_port, segment.dst, segment.dst_port)
-        if segment.flags & TCP_SYN:
-            yield from self._flush(self._directions.pop(key, None))
-            self._directions[key] = _Direction(next_sequence=(segment.sequence + 1) & 0xFFFFFFFF)
-            return
-        direction = self._directions.get(key)
-        if segment.payload:
-            if direction is None:
-                direction = self._directions[key] = _Direction(next_sequence=segment.sequence)
-            yield from self._add(direction, segment)
-        if segment.flags & TCP_RST:
-            yield from self._flush(self._directions.pop(key, None))
+        ends = (segment.src, segment.src_port, segment.dst, segment.dst_port)
+        piece = (segment.sequence, segment.payload, segment.frame, segment.time_ns, segment.flags)
+        yield from self.feed_pieces(ends, (piece,))
 
-    def finish(self) -> Iterator[Message]:
+    def feed_pieces(self, ends: Ends, pieces: Sequence[Piece]) -> Iterator[Found]:
+        """Take segments of one direction, in file order, and give the messages that they complete."""
+        direction = self._directions.get(ends)
+        joined = Joined()
+        for piece in pieces:
+            sequence, payload, frame, _time_ns, flags = piece
+            if flags & TCP_SYN:
+                if direction is not None:
+                    yield from self._finish(ends, direction, joined)
+                    joined = Joined()
+                direction = self._open(ends, (sequence + 1) & 0xFFFFFFFF, frame)
+                continue
+            if len(payload):
+                if direction is None:
+                    direction = self._open(ends, sequence, frame)
+                direction.touched = frame
+                if sequence == direction.next_sequence and not direction.waiting:
+                    self._append(direction, piece, joined)
+                else:
+                    self._place(direction, piece, joined)
+                if len(direction.waiting) > _MOST_WAITING_SEGMENTS:
+                    yield from self._skip_gap(ends, direction, joined)
+                    joined = Joined()
+            if flags & TCP_RST and direction is not None:
+                yield from self._finish(ends, direction, joined)
+                direction, joined = None, Joined()
+                self._forget(ends)
+        if direction is not None and joined.parts:
+            yield from self._cut(ends, direction, joined)
+        if self._held > _MOST_BYTES:
+            self._make_room()
+
+    def open_end(self, ends: Ends) -> int | None:
+        """The next sequence number of a direction: -1 where nothing is known of it, None while it has a gap."""
+        direction = self._directions.get(ends)
+        if direction is None:
+            return -1
+        return None if direction.waiting else direction.next_sequence
+
+    def feed_joined(self, ends: Ends, joined: Joined, first: int) -> Iterator[Found]:
+        """Take payload that follows without a gap, when `open_end` was not None.
+
+        Args:
+            ends: the direction.
+            joined: the payload; its frames never go down.
+            first: sequence number of its first byte.
+        """
+        direction = self._directions.get(ends) or self._open(ends, first, joined.frames[0])
+        direction.touched = joined.frames[-1]
+        direction.frame, direction.time_ns = joined.frames[-1], joined.times[-1]
+        direction.next_sequence = (direction.next_sequence + joined.size) & 0xFFFFFFFF
+        yield from self._cut(ends, direction, joined)
+        if self._held > _MOST_BYTES:
+            self._make_room()
+
+    def finish(self) -> Iterator[Found]:
         """Give what was still waiting for a lost segment."""
-        for direction in self._directions.values():
-            yield from self._flush(direction)
+        for ends, direction in list(self._directions.items()):
+            yield from self._finish(ends, direction, Joined())
+            self._note_loss(direction)
         self._directions.clear()
+        self._held = 0
 
-    def _add(self, direction: _Direction, segment: Segment) -> Iterator[Message]:
-        kept = direction.waiting.get(segment.sequence)
-        if kept is None or len(kept.payload) < len(segment.payload):
-            direction.waiting[segment.sequence] = segment
-        yield from self._advance(direction)
-        if len(direction.waiting) > _MOST_WAITING_SEGMENTS:
-            yield from self._skip_gap(direction)
+    def _open(self, ends: Ends, next_sequence: int, frame: int) -> _Direction:
+        self._forget(ends)
+        if len(self._directions) >= _MOST_DIRECTIONS:
+            self._make_room()
+        direction = self._directions[ends] = _Direction(next_sequence, frame, held=_ROUGHLY_A_DIRECTION)
+        self._held += direction.held
+        return direction
 
-    def _flush(self, direction: _Direction | None) -> Iterator[Message]:
-        while direction is not None and direction.waiting:
-            yield from self._skip_gap(direction)
+    def _forget(self, ends: Ends) -> None:
+        direction = self._directions.pop(ends, None)
+        if direction is not None:
+            self._held -= direction.held
+            self._note_loss(direction)
 
-    def _skip_gap(self, direction: _Direction) -> Iterator[Message]:
-        base = direction.next_sequence or 0
+    def _note_loss(self, direction: _Direction) -> None:
+        if direction.framer.protocol in (SIP, DIAMETER, WEBSOCKET, *RPC):
+            self.lost += direction.framer.lost
+
+    def _make_room(self) -> None:
+        """Forget the half that was silent longest."""
+        order = sorted(self._directions, key=lambda ends: self._directions[ends].touched)
+        for ends in order[: len(order) // 2 + 1]:
+            self._forget(ends)
+            self.forgotten += 1
+
+    def _place(self, direction: _Direction, piece: Piece, joined: Joined) -> None:
+        """Append a segment to what is joined, or let it wait; then append what waited for it."""
+        ahead = (piece[0] - direction.next_sequence) & 0xFFFFFFFF
+        if ahead and ahead < 0x80000000:
+            kept = direction.waiting.get(piece[0])
+            if kept is None or len(kept[1]) < len(piece[1]):
+                direction.waiting[piece[0]] = (piece[0], bytes(piece[1]), *piece[2:])
+                self._hold(direction, len(piece[1]) - (len(kept[1]) if kept else -_ROUGHLY_A_DIRECTION))
+            return
+        self._append(direction, piece, joined)
+        while direction.waiting:
+            base = direction.next_sequence
+            nearest = min(direction.waiting, key=lambda sequence: _distance(sequence, base))
+            if _distance(nearest, base) > 0:
+                return
+            waited = direction.waiting.pop(nearest)
+            self._hold(direction, -len(waited[1]) - _ROUGHLY_A_DIRECTION)
+            self._append(direction, waited, joined)
+
+    def _append(self, direction: _Direction, piece: Piece, joined: Joined) -> None:
+        sequence, payload, frame, time_ns, _flags = piece
+        behind = _distance(direction.next_sequence, sequence)
+        fresh = payload[behind:] if behind else payload
+        if len(fresh):
+            if frame > direction.frame:
+                direction.frame, direction.time_ns = frame, time_ns
+            joined.parts.append(fresh)
+            joined.size += len(fresh)
+            joined.ends.append(joined.size)
+            joined.frames.append(direction.frame)
+            joined.times.append(direction.time_ns)
+            direction.next_sequence = (sequence + len(payload)) & 0xFFFFFFFF
+
+    def _hold(self, direction: _Direction, more: int) -> None:
+        direction.held += more
+        self._held += more
+
+    def _cut(self, ends: Ends, direction: _Direction, joined: Joined) -> Iterator[Found]:
+        """Cut messages from the buffer with what was joined to it."""
+        if not joined.parts:
+            return
+        before, framer = len(direction.buffer), direction.framer
+        if before + joined.size < framer.needed:
+            if isinstance(direction.buffer, bytes):
+                direction.buffer = bytearray(direction.buffer)
+            for part in joined.parts:
+                direction.buffer += part
+            self._hold(direction, joined.size)
+            return
+        raw = b"".join((direction.buffer, *joined.parts))
+        cut = framer.cut(raw)
+        direction.buffer = raw[cut.done :]
+        self._hold(direction, len(direction.buffer) - before)
+        if not cut.starts:
+            return
+        if cut.unwrapped:
+            places = [bisect_left(joined.ends, end - before) for end in cut.ends]
+            stops = list(accumulate(map(len, cut.unwrapped)))
+            came = Joined([], stops, [joined.frames[i] for i in places], [joined.times[i] for i in places])
+            yield Found(ends, WEBSOCKET, SIP, b"".join(cut.unwrapped), [0, *stops[:-1]], stops, came, 0)
+            return
+        yield Found(ends, "tcp", framer.protocol, raw, cut.starts, cut.ends, joined, before)
+
+    def _finish(self, ends: Ends, direction: _Direction, joined: Joined) -> Iterator[Found]:
+        yield from self._cut(ends, direction, joined)
+        while direction.waiting:
+            yield from self._skip_gap(ends, direction, Joined())
+
+    def _skip_gap(self, ends: Ends, direction: _Direction, joined: Joined) -> Iterator[Found]:
+        """Give up the missing segment: cut what came before it, go on with what came behind it."""
+        yield from self._cut(ends, direction, joined)
+        if not direction.waiting:
+            return
+        base = direction.next_sequence
         nearest = min(direction.waiting, key=lambda sequence: (sequence - base) & 0xFFFFFFFF)
         direction.next_sequence = nearest
-        direction.buffer.clear()
-        direction.synchronised = False
-        yield from self._advance(direction)
-
-    def _advance(self, direction: _Direction) -> Iterator[Message]:
-        """Move waiting segments that now join on into the buffer."""
-        progress = True
-        while progress and direction.waiting:
-            progress = False
-            for sequence in sorted(direction.waiting, key=lambda s: _distance(s, direction.next_sequence or 0)):
-                ahead = _distance(sequence, direction.next_sequence or 0)
-                if ahead > 0:
-                    break
-                segment = direction.waiting.pop(sequence)
-                fresh = segment.payload[-ahead:] if ahead else segment.payload
-                if fresh:
-                    direction.buffer += fresh
-                    direction.next_sequence = (segment.sequence + len(segment.payload)) & 0xFFFFFFFF
-                    if segment.frame > direction.frame:
-                        direction.frame, direction.time_ns = segment.frame, segment.time_ns
-                    yield from _cut(direction, segment)
-                progress = True
+        self._hold(direction, -len(direction.buffer))
+        direction.buffer = b""
+        direction.framer.lose()
+        behind = Joined()
+        waited = direction.waiting.pop(nearest)
+        self._hold(direction, -len(waited[1]) - _ROUGHLY_A_DIRECTION)
+        self._place(direction, waited, behind)
+        yield from self._cut(ends, direction, behind)
 
 
 def _distance(sequence: int, base: int) -> int:
     """How far a sequence number lies ahead of (positive) or behind (negative) another, modulo 2**32."""
     return ((sequence - base + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-
-
-def _cut(direction: _Direction, segment: Segment) -> Iterator[Message]:
-    """Cut whole messages from the front of the buffer."""
-    while direction.buffer:
-        if not direction.protocol or not direction.synchronised:
-            if not _synchronise(direction):
-                return
-            continue
-        size = _message_size(direction)
-        if size is None:
-            return
-        if size == 0:  # not the start of a message: look for the next one
-            direction.synchronised = False
-            continue
-        raw = bytes(direction.buffer[:size])
-        del direction.buffer[:size]
-        if raw.strip(b"\r\n"):
-            yield Message(direction.frame, direction.time_ns, segment, direction.protocol, raw)
-
-
-def _synchronise(direction: _Direction) -> bool:
-    """Find the start of a message; drop what is before it. False when more bytes are needed."""
-    raw = bytes(direction.buffer)
-    for start in _candidate_starts(raw, direction.protocol):
-        direction.protocol = "sip" if _SIP_START.match(raw, start) else "diameter"
-        del direction.buffer[:start]
-        direction.synchronised = True
-        return True
-    del direction.buffer[:-_LONGEST_START_LINE]  # the start of the next message may be in the tail already
-    return False
-
-
-def _candidate_starts(raw: bytes, protocol: str) -> Iterator[int]:
-    if protocol != "diameter":
-        for match in _SIP_START_SEARCH.finditer(raw):
-            yield match.start(1)
-            break
-    if protocol != "sip":
-        position = raw.find(b"\x01")
-        while position >= 0:
-            if looks_like_diameter(raw[position : position + 28]):
-                yield position
-            position = raw.find(b"\x01", position + 1)
-
-
-def _message_size(direction: _Direction) -> int | None:
-    """Bytes of the message at the front; None when it is not whole yet, 0 when there is none."""
-    if direction.protocol == "diameter":
-        return _diameter_size(direction.buffer)
-    return _sip_size(direction.buffer)
-
-
-def _diameter_size(buffer: bytearray) -> int | None:
-    if len(buffer) < 20:
-        return None if buffer[0] == 1 else 0
-    if not looks_like_diameter(bytes(buffer[:28])):
-        return 0
-    size = int.from_bytes(buffer[1:4], "big")
-    return size if len(buffer) >= size else None
-
-
-def _sip_size(buffer: bytearray) -> int | None:
-    blank = len(buffer) - len(buffer.lstrip(b"\r\n"))
-    if blank:  # keep-alive between messages (RFC 5626 section 3.5.1)
-        return blank
-    head_end = _HEAD_END.search(buffer)
-    if head_end is None:
-        return None if len(buffer) < _LONGEST_HEAD else 0
-    if not looks_like_sip(bytes(buffer[: head_end.end()])):
-        return 0
-    length = _CONTENT_LENGTH.search(buffer, 0, head_end.end())
-    body = int(length.group(1)) if length else 0
-    if body > _LONGEST_SIP_BODY:
-        return 0
-    size = head_end.end() + body
-    return size if len(buffer) >= size else None

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labkit.capture.decode import COLUMNS, Decoded, decode
-from labkit.capture.derived import dialogs, diameter_pairs, registrations, rtp_streams, transactions
-from labkit.capture.naming import Endpoint, EndpointNames
+from labkit.capture.decode import COLUMNS, PROTOCOLS, Decoder
+from labkit.capture.decode.decoder import PIECE_BYTES
+from labkit.capture.decode.schema import join
+from labkit.capture.derived import calls, dialogs, diameter_pairs, registrations, rpc_pairs, rtp_streams, transactions
+from labkit.capture.folder import CAPTURE_FILE
+from labkit.capture.messages import Messages, raw_messages
+from labkit.capture.naming import node_columns
 from labkit.capture.settling import settled
-from labkit.errors import CaptureError
+from labkit.errors import CaptureError, LabkitError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 __all__ = [
     "COLUMNS",
     "Messages",
+    "calls",
     "dialogs",
     "diameter_pairs",
     "read_capture",
     "registrations",
+    "rpc_pairs",
     "rtp_streams",
     "settled",
     "transactions",
@@ -43,69 +49,109 @@ _INTEGER = {
 }
 # fmt: on
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Messages:
-    """The messages of one capture."""
-
-    table: pd.DataFrame
-    """One row a message, COLUMNS in order, index 0..n-1 in the order of frames."""
-    raw: list[bytes]
-    """The messages themselves, raw[i] belongs to row i."""
-    names: dict[str, str]
-    """Names of nodes by "address" or "address:port"."""
-    warning: str = ""
-    """Empty, or one sentence on a truncated or damaged capture."""
-
-    def __len__(self) -> int:
-        return len(self.raw)
+Source = bytes | bytearray | memoryview | str | os.PathLike[str]
+Where = str | Callable[["pd.DataFrame"], Any]
 
 
-def read_capture(source: bytes | str | os.PathLike[str], names: Mapping[str, str] | None = None) -> Messages:
+def read_capture(
+    source: Source,
+    names: Mapping[str, str] | None = None,
+    *,
+    protocols: Collection[str] = PROTOCOLS,
+    where: Where | None = None,
+    guess_rtp: bool = False,
+) -> Messages:
     """Read a capture into a table.
 
     Args:
-        source: path of a pcap or pcapng file (plain or gzip), or its bytes.
+        source: path of a pcap or pcapng file (plain or gzip), or its bytes; or a folder of such files, which are read
+            in the order of their names as the one capture that was cut into them.
         names: node names by "address" or "address:port" (the latter wins); names that the file itself
             holds serve where these say nothing.
+        protocols: those to read, of "sip", "diameter", "rtp", "rtcp", "evapi", "jsonrpc".
+        where: the rows to keep: an expression as for `DataFrame.query` ("status >= 400"), or what takes the table and
+            gives a boolean for each row.
+        guess_rtp: take for RTP what behaves like it although no SDP announced it.
     Returns:
         The messages; a truncated capture gives what is whole and one Python warning.
     Raises:
-        CaptureError: there is no such file, or it is no capture.
+        CaptureError: there is no such file, or it is no capture; an unknown protocol; a `where` that cannot be.
     """
+    if unknown := sorted(set(protocols) - set(PROTOCOLS)):
+        raise CaptureError(f"{', '.join(unknown)} cannot be read from a capture; known are {', '.join(PROTOCOLS)}.")
+    decoder = Decoder(protocols=protocols, keep_raw=True, guess_rtp=guess_rtp)
+    batches = [batch for piece in _pieces(source, decoder) for batch in decoder.feed(piece).batches()]
+    rows = join(batches + decoder.finish().batches(), raw=True)
+    if decoder.warning:
+        warnings.warn(decoder.warning, stacklevel=2)
+    all_names = {**decoder.names, **(names or {})}
+    raw = raw_messages(rows["raw"])
+    table = _dataframe(rows, raw, all_names)
+    if where is not None:
+        kept = _kept(table, where)
+        table, raw = table[kept].reset_index(drop=True), raw_messages(rows["raw"].filter(_arrow_mask(kept)))
+    return Messages(table, raw, all_names, decoder.warning)
+
+
+def _pieces(source: Source, decoder: Decoder) -> Iterator[bytes]:
     if isinstance(source, bytes | bytearray | memoryview):
-        raw = bytes(source)
-    else:
+        yield bytes(source)
+        return
+    for number, path in enumerate(_files(Path(source))):
+        if number:
+            decoder.next_file()
         try:
-            raw = Path(source).read_bytes()
+            with path.open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
         except OSError as error:
-            raise CaptureError(f"Cannot read the capture {os.fspath(source)}: {error.strerror}.") from error
-    decoded = decode(raw)
-    if decoded.warning:
-        warnings.warn(decoded.warning, stacklevel=2)
-    all_names = {**decoded.names, **(names or {})}
-    return Messages(_dataframe(decoded, all_names), decoded.raw, all_names, decoded.warning)
+            raise CaptureError(f"Cannot read the capture {path}: {error.strerror}.") from error
 
 
-def _dataframe(decoded: Decoded, names: Mapping[str, str]) -> pd.DataFrame:
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if CAPTURE_FILE.search(file.name))
+    if not found:
+        raise CaptureError(f"There is no capture in the folder {path}: no file's name ends in .pcap, .pcapng or .gz.")
+    return found
+
+
+def _dataframe(rows: pa.Table, raw: Sequence[bytes], names: Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
+    import pyarrow as pa
 
-    columns = decoded.columns
-    ends: dict[str, list[Endpoint]] = {
-        side: [
-            (str(address), int(str(port))) for address, port in zip(columns[side], columns[f"{side}_port"], strict=True)
-        ]
-        for side in ("src", "dst")
-    }
-    lookup = EndpointNames(names)
-    lookup.learn(columns["method"], ends["src"], decoded.raw)
-    for side, endpoints in ends.items():
-        columns[f"{side}_node"] = [lookup.of(*endpoint) for endpoint in endpoints]
-    series: dict[str, object] = {}
+    kinds: dict[str, tuple[Any, Any]] = {name: (pa.int64(), pd.Int64Dtype()) for name in _INTEGER}
+    kinds |= {name: (pa.bool_(), pd.BooleanDtype()) for name in _BOOLEAN}
+    text: tuple[Any, Any] = (pa.large_string(), pd.StringDtype())
+    nodes = node_columns(rows, raw, names)
+    series: dict[str, Any] = {}
     for name in COLUMNS:
         if name == "time":
-            series[name] = pd.to_datetime(pd.Series(columns[name], dtype="int64"), unit="ns", utc=True)
-        else:
-            dtype = "Int64" if name in _INTEGER else "boolean" if name in _BOOLEAN else "string"
-            series[name] = pd.array(columns[name], dtype=dtype)  # type: ignore[call-overload]
+            series[name] = rows[name].to_pandas()
+            continue
+        arrow, dtype = kinds.get(name, text)
+        series[name] = dtype.__from_arrow__((nodes[name] if name in nodes else rows[name]).cast(arrow))
     return pd.DataFrame(series, columns=list(COLUMNS))
+
+
+def _kept(table: pd.DataFrame, where: Where) -> Any:
+    """The rows to keep, as numpy booleans; absent is no."""
+    import numpy as np
+
+    try:
+        answer = table.eval(where) if isinstance(where, str) else where(table)
+        kept = np.asarray(answer.fillna(False) if hasattr(answer, "fillna") else answer, dtype=bool)
+    except LabkitError:
+        raise
+    except Exception as error:  # whatever pandas makes of an expression that somebody typed
+        raise CaptureError(f"where={where!r} cannot be asked of the table: {error}") from error
+    if kept.shape != (len(table),):
+        raise CaptureError(f"where={where!r} must give a yes or no for each of the {len(table)} rows.")
+    return kept
+
+
+def _arrow_mask(kept: Any) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(kept)

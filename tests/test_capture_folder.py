@@ -1,0 +1,102 @@
+"""Folders and archives of captures: a table each, resumable, here or on workers."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import labkit as lk
+from labkit.cli.main import main
+from labkit.errors import CaptureError
+from labkit.practice.evening import evening
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three captures, one in a folder below, beside a file that is none and one that lies."""
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "below").mkdir()
+    for seed, name in enumerate(("a.pcapng", "below/b.pcap0", "c.cap")):
+        (folder / name).write_bytes(evening(1500, seed).file())
+    (folder / "notes.txt").write_text("no capture")
+    (folder / "liar.pcap").write_text("no capture either")
+    return folder
+
+
+def test_a_table_for_each_capture(archive: Path, tmp_path: Path) -> None:
+    """Rows equal those of the file by itself; what is no capture is told and stops nobody."""
+    done = lk.decode_folder(archive, tmp_path, progress=False)
+    assert done.file.tolist() == ["a.pcapng", "below/b.pcap0", "c.cap", "liar.pcap"]
+    assert "no capture file" in done.note.iloc[3]
+    for row in done.head(3).itertuples():
+        table = pd.read_parquet(tmp_path / f"{row.file}.parquet")
+        alone = lk.read_capture(archive / row.file).table
+        assert len(table) == row.rows == len(alone) > 1000
+        assert table.call_id.fillna("").tolist() == alone.call_id.fillna("").tolist()
+    assert not (tmp_path / "liar.pcap.parquet").exists()
+
+
+def test_it_goes_on_where_it_was(archive: Path, tmp_path: Path) -> None:
+    """Tables that are there are left alone, unless the capture is newer; nothing half-written counts."""
+    lk.decode_folder(archive, tmp_path, progress=False)
+    (tmp_path / "a.pcapng.parquet").unlink()
+    (tmp_path / ".c.cap.parquet-half").write_bytes(b"half")
+    os.utime(tmp_path / "c.cap.parquet", (1, 1))
+    again = lk.decode_folder(archive, tmp_path, progress=False).set_index("file")
+    assert again.note["below/b.pcap0"] == "was there already"
+    assert again.rows.notna().tolist() == [True, False, True, False]
+
+
+def test_an_archive_without_unpacking(archive: Path, tmp_path: Path) -> None:
+    """A .tar.gz gives the same tables as the folder."""
+    packed = tmp_path / "all.tar.gz"
+    with tarfile.open(packed, "w:gz") as tar:
+        tar.add(archive, arcname="all")
+    lk.decode_folder(archive, tmp_path / "one", progress=False)
+    done = lk.decode_folder(packed, tmp_path / "two", progress=False)
+    assert done.rows.notna().sum() == 3
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "one" / "below" / "b.pcap0.parquet"),
+        pd.read_parquet(tmp_path / "two" / "all" / "below" / "b.pcap0.parquet"),
+    )
+
+
+def test_the_bar(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It grows to its end."""
+    lk.decode_folder(archive, tmp_path)
+    drawn = capsys.readouterr().err.split("\r")
+    assert drawn[-1] == f"[{'#' * 30}] 4 of 4 captures\n"
+    assert len(drawn) == 5
+
+
+def test_nothing_to_do(tmp_path: Path) -> None:
+    """A folder without captures, and what is no folder, are told in a sentence."""
+    with pytest.raises(CaptureError, match="no capture in"):
+        lk.decode_folder(tmp_path, tmp_path / "tables")
+    with pytest.raises(CaptureError, match="neither a folder nor"):
+        lk.decode_folder(tmp_path / "nowhere", tmp_path / "tables")
+
+
+def test_in_a_terminal(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`decode FOLDER --to TABLES` says what became of each; a file that is none makes it fail."""
+    assert main(["decode", str(archive), "--to", str(tmp_path / "tables")]) == 1
+    assert "below/b.pcap0" in capsys.readouterr().out
+    assert (tmp_path / "tables" / "a.pcapng.parquet").exists()
+    assert main(["decode", str(archive)]) != 0
+    assert "say --to FOLDER" in capsys.readouterr().err
+
+
+def test_on_workers(archive: Path, tmp_path: Path) -> None:
+    """A Dask cluster on this machine gives the same tables and outcomes as the serial run."""
+    distributed = pytest.importorskip("distributed", reason="pip install labkit[dask]: an extra, not part of the check")
+    alone = lk.decode_folder(archive, tmp_path / "alone", progress=False)
+    with distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        together = lk.decode_folder(archive, tmp_path / "together", client=client, progress=False)
+    pd.testing.assert_frame_equal(alone, together)
+    for path in sorted((tmp_path / "alone").rglob("*.parquet")):
+        other = tmp_path / "together" / path.relative_to(tmp_path / "alone")
+        pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
