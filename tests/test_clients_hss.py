@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from cx_client import REALM, SCSCF, USERS, CxClient, in_loop, outcome, running_hss
 
 from labkit.clients.hss import HssClient
 from labkit.errors import LabkitError, StackError
+from labkit.peers.hss.criteria import FilterCriterion, ServicePointTrigger
 from labkit.wire import cx
 
 ALICE = USERS["alice"]
@@ -104,6 +106,114 @@ async def test_profile_and_push():
 
 
 @in_loop
+async def test_typed_profile():
+    """A profile of typed criteria says all that annex B.2 can, and restore_subscriber takes it back."""
+    async with running_hss() as hss, CxClient(hss.diameter_port) as cscf:
+        client = _Threaded(HssClient(f"http://127.0.0.1:{hss.admin_port}"))
+        await cscf.sar(ALICE, 1)
+        triggers = (
+            ServicePointTrigger((0, 1), method="REGISTER", registration_types=(0, 2)),
+            ServicePointTrigger((1,), header="Recv-Info", header_content=".*", negated=True),
+            ServicePointTrigger((2,), session_case=4),
+        )
+        criterion = FilterCriterion(3, "sip:as.example", triggers, False, 1, "hello", 0)
+        changed = await client.set_profile("alice", [criterion])
+        root = ElementTree.fromstring(changed.profile).find("ServiceProfile/InitialFilterCriteria")
+        assert [child.tag for child in root] == [
+            "Priority",
+            "TriggerPoint",
+            "ApplicationServer",
+            "ProfilePartIndicator",
+        ]
+        assert root.findtext("ProfilePartIndicator") == "0"
+        assert root.findtext("TriggerPoint/ConditionTypeCNF") == "0"
+        spts = root.findall("TriggerPoint/SPT")
+        assert [child.tag for child in spts[0]] == ["ConditionNegated", "Group", "Group", "Method", "Extension"]
+        assert [one.text for one in spts[0].iter("RegistrationType")] == ["0", "2"]
+        assert spts[1].findtext("ConditionNegated") == "1"
+        assert spts[2].findtext("SessionCase") == "4"
+        assert root.findtext("ApplicationServer/ServiceInfo") == "hello"
+        for table in (changed.provisioned["ifc"], [criterion]):
+            assert (await client.set_profile("alice", table)).profile == changed.profile
+        restored = await client.restore_subscriber("alice")
+        assert ("InitialFilterCriteria" in restored.profile, restored.state) == (False, "registered")
+
+
+@in_loop
+@pytest.mark.parametrize(
+    ("ifc", "sentence"),
+    [
+        ({"priority": 1}, "'server'"),
+        ({"priority": 1, "server": "sip:x", "colour": 1}, "unknown keys colour"),
+        ({"priority": 1, "server": "sip:x", "default_handling": 2}, "default_handling is 2"),
+        ({"priority": 1, "server": "sip:x", "profile_part": 2}, "profile_part is 2"),
+        ({"priority": 1, "server": "sip:x", "triggers": [{"group": 1}]}, "exactly one of"),
+        ({"priority": 1, "server": "sip:x", "triggers": [{"method": "A", "header": "B"}]}, "exactly one of"),
+        ({"priority": 1, "server": "sip:x", "triggers": [{"session_case": 5}]}, "session_case is 5"),
+        ({"priority": 1, "server": "sip:x", "triggers": [{"metod": "A"}]}, "unknown keys metod"),
+    ],
+)
+async def test_profile_that_cannot_be(ifc, sentence):
+    """A wrong criterion is refused with a sentence, and the profile stays."""
+    async with running_hss() as hss:
+        client = _Threaded(HssClient(f"http://127.0.0.1:{hss.admin_port}"))
+        with pytest.raises(LabkitError, match=sentence):
+            await client.set_profile("alice", [ifc])
+        assert "InitialFilterCriteria" not in (await client.subscriber("alice")).profile
+
+
+@in_loop
+async def test_assigning_by_hand():
+    """assign names any S-CSCF, alive or not; UAA and LIA send there; nobody is told."""
+    async with running_hss() as hss, CxClient(hss.diameter_port) as cscf:
+        client = _Threaded(HssClient(f"http://127.0.0.1:{hss.admin_port}"))
+        there = await client.assign("alice", "sip:dead.example:6060")
+        assert (there.state, there.scscf_name) == ("registered", "sip:dead.example:6060")
+        assert (await cscf.lir(ALICE.impus[0])).find("Server-Name").value == "sip:dead.example:6060"
+        assert (await client.assign("alice", SCSCF, state="unregistered")).state == "unregistered"
+        assert (await cscf.uar(ALICE)).find("Server-Name").value == SCSCF
+        with pytest.raises(LabkitError, match="do not fit"):
+            await client.assign("alice", "")
+        assert (await client.reset_subscriber("alice")).scscf_name == ""
+
+
+@in_loop
+async def test_deregister_some_identities():
+    """RTR may name one identity or none; another's is refused; the registration goes as a whole."""
+    async with running_hss() as hss, CxClient(hss.diameter_port) as cscf:
+        client = _Threaded(HssClient(f"http://127.0.0.1:{hss.admin_port}"))
+        for identities in ([ALICE.impus[2]], []):
+            await cscf.sar(ALICE, 1)
+            asking = asyncio.create_task(client.deregister("alice", identities=identities))
+            rtr = await cscf.incoming.get()
+            assert [avp.value for avp in rtr.find_all("Public-Identity")] == identities
+            assert rtr.find("User-Name").value == ALICE.impi
+            cscf.writer.write(cx.rta(rtr, cscf.host, REALM).to_bytes())
+            assert (await asking).result_code == 2001
+            assert (await client.subscriber("alice")).state == "not_registered"
+        await cscf.sar(ALICE, 1)
+        with pytest.raises(LabkitError, match="none of alice's"):
+            await client.deregister("alice", identities=["sip:bob"])
+
+
+@in_loop
+async def test_capabilities_at_run_time():
+    """Capabilities and hints that were changed are in the next UAA and LIA."""
+    async with running_hss() as hss, CxClient(hss.diameter_port) as cscf:
+        client = _Threaded(HssClient(f"http://127.0.0.1:{hss.admin_port}"))
+        await client.update_subscriber(
+            "frank", mandatory_capabilities=[2, 7], optional_capabilities=[], server_names=["sip:two.{realm}:6060"]
+        )
+        wanted = [
+            ("Mandatory-Capability", 2),
+            ("Mandatory-Capability", 7),
+            ("Server-Name", f"sip:two.{REALM}:6060"),
+        ]
+        for answer in (await cscf.uar(USERS["frank"]), await cscf.lir(USERS["frank"].impus[0])):
+            assert [(avp.name, avp.value) for avp in answer.find("Server-Capabilities").children] == wanted
+
+
+@in_loop
 async def test_changing_people():
     """Subscribers are added, changed, removed and reset, and the Diameter side sees it at once."""
     async with running_hss() as hss, CxClient(hss.diameter_port) as cscf:
@@ -172,6 +282,14 @@ async def test_http_by_hand(request_bytes, status):
         body = answer.partition(b"\r\n\r\n")[2]
         assert int(answer.partition(b"Content-Length: ")[2].split(b"\r\n")[0]) == len(body)
         json.loads(body)
+
+
+@in_loop
+async def test_http_answer_is_heard():
+    """Who sends a body that is too large hears so, although nobody reads it."""
+    async with running_hss() as hss:
+        head = b"POST /subscribers HTTP/1.1\r\nContent-Length: 900000\r\nConnection: close\r\n\r\n"
+        assert b"413" in (await _raw(hss.admin_port, head + b"x" * 900_000)).split(b"\r\n")[0]
 
 
 @in_loop

@@ -394,11 +394,13 @@ async def test_peer_that_does_not_read():
         (connection,) = hss._connections
         chunk = b"".join(_uar(client).to_bytes() for _ in range(200))
         largest = 0
-        with contextlib.suppress(TimeoutError):
-            for _ in range(300):
-                client.writer.write(chunk)
+        for _ in range(300):
+            client.writer.write(chunk)
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(client.writer.drain(), 0.2)
-                largest = max(largest, connection._transport.get_write_buffer_size())
+            largest = max(largest, connection._transport.get_write_buffer_size())
+            if not connection._transport.is_reading():
+                break
         assert largest < 2_000_000
         assert len(connection._rest) <= connection_module.MAX_MESSAGE
         assert not connection._transport.is_reading()
@@ -463,3 +465,26 @@ async def test_stop_says_goodbye():
         client.writer.write(dpr.answer(Avp.of("Result-Code", 2001)).to_bytes())
         await stopping
         await client.close()
+
+
+@in_loop
+async def test_layout_that_looks_alike():
+    """A request as long as the one before, but with other AVPs, another vendor or flag, is read for what it is."""
+    async with running_hss() as hss, CxClient(hss.diameter_port) as client:
+        for _ in range(3):
+            assert outcome(await client.uar(ALICE)) == (2001, True)
+            request = _uar(client)
+            raw = request.to_bytes()
+            name = ALICE.impi.encode()
+            at = raw.index(name)
+            assert raw[at - 8 : at - 4] == b"\0\0\0\1"
+            for spoilt, result in (
+                (raw[: at - 8] + b"\0\0\0\x19" + raw[at - 4 :], (5005, False)),  # another AVP: no User-Name
+                (raw[: at - 8] + b"\0\0\x27\x0f" + raw[at - 4 :], (5001, False)),  # one that nobody knows
+                (raw[: at - 4] + b"\x41" + raw[at - 3 :], (3009, False)),  # a reserved flag
+                (raw[: at - 1] + b"\xff" + raw[at:], (5014, False)),  # a length that does not fit
+                (raw[:at] + b"\xff" + raw[at + 1 :], (5004, False)),  # the same AVPs, but no text
+                (raw[:at] + b"x" + raw[at + 1 :], (5001, True)),  # the same AVPs of somebody else
+            ):
+                answer = await client.ask(_Raw(spoilt, request.hop_by_hop_id))
+                assert outcome(answer) == result

@@ -9,7 +9,7 @@ import pytest
 from cx_client import HSS, REALM, SCSCF, USERS, CxClient, in_loop, outcome, running_hss
 
 from labkit.errors import LabkitError
-from labkit.peers.hss.state import NOT_REGISTERED, REGISTERED, UNREGISTERED
+from labkit.peers.hss.user import NOT_REGISTERED, REGISTERED, UNREGISTERED
 from labkit.wire import cx
 from labkit.wire.aka import Milenage, answer_challenge, build_auts, digest_ha1, open_autn
 from labkit.wire.diameter import Message
@@ -396,11 +396,11 @@ async def test_rtr():
     ):
         user = hss.store.find("alice")
         with pytest.raises(LabkitError):
-            await hss.terminate(user, 0, "")
+            await hss.requests.terminate(user, 0, "")
         await scscf.sar(ALICE, 1)
         seen: list[Message] = []
         answering = asyncio.create_task(_answer_rtr(scscf, seen))
-        result = await hss.terminate(user, 3, "moved away")
+        result = await hss.requests.terminate(user, 3, "moved away")
         assert (result["answered"], result["result"]) == (True, "DIAMETER_SUCCESS")
         assert icscf.incoming.empty()
         (rtr,) = seen
@@ -418,17 +418,17 @@ async def test_rtr():
 @in_loop
 async def test_rtr_that_nobody_takes(monkeypatch):
     """Without an answer, or without a connection, the state stays and the outcome says so."""
-    monkeypatch.setattr("labkit.peers.hss.server.REQUEST_TIME_S", 0.05)
+    monkeypatch.setattr("labkit.peers.hss.requests.REQUEST_TIME_S", 0.05)
     async with running_hss() as hss:
         async with CxClient(hss.diameter_port) as client:
             await client.sar(ALICE, 1)
             user = hss.store.find("alice")
-            assert (await hss.terminate(user, 0, ""))["result"] == "no answer"
-            monkeypatch.setattr("labkit.peers.hss.server.REQUEST_TIME_S", 5)
-            asking = asyncio.create_task(hss.terminate(user, 0, ""))
+            assert (await hss.requests.terminate(user, 0, ""))["result"] == "no answer"
+            monkeypatch.setattr("labkit.peers.hss.requests.REQUEST_TIME_S", 5)
+            asking = asyncio.create_task(hss.requests.terminate(user, 0, ""))
             await client.incoming.get()
         assert "closed the connection" in (await asking)["result"]
-        assert (await hss.terminate(user, 0, ""))["result"] == "not connected"
+        assert (await hss.requests.terminate(user, 0, ""))["result"] == "not connected"
         assert user.state == REGISTERED
 
 
@@ -439,7 +439,7 @@ async def test_ppr():
         await client.sar(ALICE, 1)
         user = hss.store.find("alice")
         hss.store.change(user, {"ifc": [{"priority": 1, "server": "sip:as.example"}]})
-        asking = asyncio.create_task(hss.push_profile(user))
+        asking = asyncio.create_task(hss.requests.push_profile(user))
         ppr = await client.incoming.get()
         assert ppr.name == "PPR"
         assert b"sip:as.example" in ppr.find(606, 10415).value

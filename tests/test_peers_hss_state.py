@@ -7,7 +7,8 @@ from cx_client import REALM, SCSCF, SUBSCRIBERS, USERS, CxClient, in_loop, runni
 
 from labkit.errors import LabkitError, StackError, TopologyError
 from labkit.peers.hss import state as state_module
-from labkit.peers.hss.state import NOT_REGISTERED, REGISTERED, UNREGISTERED, Scscf, Store
+from labkit.peers.hss.state import Store
+from labkit.peers.hss.user import NOT_REGISTERED, REGISTERED, UNREGISTERED, Scscf
 
 ALICE, BOB = USERS["alice"], USERS["bob"]
 OURS = Scscf(SCSCF.encode(), b"scscf.x", b"x")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.errors import TopologyError
-from labkit.peers.hss.state import subscriber_fields
-from labkit.peers.hss.subscribers import load_subscribers, subscriber_from_fields
+from labkit.peers.hss.subscribers import load_subscribers, subscriber_fields, subscriber_from_fields
 
 REALM = "ims.mnc001.mcc001.3gppnetwork.org"
 AKA = 'k = "00112233445566778899aabbccddeeff"\nopc = "00112233445566778899aabbccddeeff"\n'

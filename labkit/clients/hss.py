@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from labkit.errors import LabkitError, StackError
+from labkit.peers.hss.criteria import FilterCriterion, criterion_fields
 
 TIMEOUT_S = 10.0
 """The HSS itself waits 3 s for an RTA; no answer of the door takes longer."""
@@ -87,6 +88,28 @@ class DiameterPeer:
     """Requests it has sent so far."""
 
 
+@dataclass(frozen=True, slots=True)
+class Misbehaviour:
+    """One thing that the HSS does wrong on purpose."""
+
+    name: str
+    """By which it is ended."""
+    commands: tuple[str, ...]
+    """Requests that it is about: UAR, MAR, SAR, LIR; empty is all."""
+    delay_s: float
+    """How long each answer is held back."""
+    result: int | None
+    """What is answered instead of the truth; None: the truth."""
+    experimental: bool
+    """True: `result` stands in Experimental-Result."""
+    user: str
+    """Of which subscriber something is wrong."""
+    wrong: str
+    """"k", "opc", "sqn-ahead" or "sqn-behind"; empty when nothing of a subscriber is."""
+    left_s: float = field(repr=False)
+    """It ends by itself after this time."""
+
+
 class HssClient:
     """Talks to the admin door of one HSS.
 
@@ -126,24 +149,29 @@ class HssClient:
         """List the CSCFs that are connected."""
         return tuple(DiameterPeer(**fields) for fields in self._ask("GET", "/peers"))
 
-    def deregister(self, user: str, *, reason: int = 0, text: str = "") -> RequestOutcome:
-        """Throw a subscriber out: RTR to the S-CSCF that serves it.
+    def deregister(
+        self, user: str, *, reason: int = 0, text: str = "", identities: Sequence[str] | None = None
+    ) -> RequestOutcome:
+        """Throw a subscriber out: RTR to the S-CSCF that serves it; a success clears the registration as a whole.
 
         Args:
             user: short name, private or public identity.
             reason: Reason-Code, see `labkit.wire.cx.DeregistrationReason`.
             text: Reason-Info for people; empty leaves it out.
+            identities: what stands in Public-Identity; None is all that are not barred, [] none.
         """
-        return _outcome(self._ask("POST", _path(user, "deregister"), {"reason": int(reason), "text": text}))
+        wanted = {"reason": int(reason), "text": text, "identities": None if identities is None else list(identities)}
+        return _outcome(self._ask("POST", _path(user, "deregister"), wanted))
 
-    def set_profile(self, user: str, ifc: Sequence[Mapping[str, Any]]) -> SubscriberState:
+    def set_profile(self, user: str, ifc: Sequence[Mapping[str, Any] | FilterCriterion]) -> SubscriberState:
         """Replace a subscriber's initial filter criteria; an S-CSCF sees them at its next SAR, or by `push_profile`.
 
         Args:
             user: short name, private or public identity.
-            ifc: tables as `[[subscriber.ifc]]` in data/subscribers.toml.
+            ifc: criteria, typed or as tables like `[[subscriber.ifc]]` in data/subscribers.toml.
         """
-        return self.update_subscriber(user, ifc=[dict(criterion) for criterion in ifc])
+        tables = [criterion_fields(one) if isinstance(one, FilterCriterion) else dict(one) for one in ifc]
+        return self.update_subscriber(user, ifc=tables)
 
     def push_profile(self, user: str) -> RequestOutcome:
         """Send the profile to the S-CSCF that serves the subscriber: PPR."""
@@ -161,13 +189,66 @@ class HssClient:
         """Take a subscriber out."""
         self._ask("DELETE", _path(user))
 
+    def restore_subscriber(self, user: str) -> SubscriberState:
+        """Make what is provisioned as in data/subscribers.toml again: profile, secret, all; the registration stays."""
+        return _subscriber(self._ask("POST", _path(user, "restore")))
+
+    def assign(self, user: str, scscf_name: str, *, scscf_host: str = "", state: str = "registered") -> SubscriberState:
+        """Set by hand which S-CSCF serves a subscriber; nobody is told.
+
+        Args:
+            user: short name, private or public identity.
+            scscf_name: SIP URI that UAA and LIA name.
+            scscf_host: Diameter name where RTR and PPR go; empty when there will be none.
+            state: "registered" or "unregistered".
+        """
+        wanted = {"state": state, "scscf_name": scscf_name, "scscf_host": scscf_host}
+        return _subscriber(self._ask("POST", _path(user, "assign"), wanted))
+
     def reset_subscriber(self, user: str) -> SubscriberState:
         """Make the HSS forget a registration without telling anybody."""
         return _subscriber(self._ask("POST", _path(user, "reset")))
 
     def reset(self) -> None:
-        """Make everything as in data/subscribers.toml again."""
+        """Make everything as in data/subscribers.toml again, and end all misbehaviour."""
         self._ask("POST", "/reset")
+
+    def misbehave(
+        self,
+        *,
+        delay_s: float = 0.0,
+        result: int | None = None,
+        experimental: bool = False,
+        commands: Sequence[str] = (),
+        user: str = "",
+        wrong: str = "",
+        limit_s: float = 300.0,
+        name: str = "default",
+    ) -> Misbehaviour:
+        """Make the HSS do something wrong for a limited time; the same name again replaces what was.
+
+        Args:
+            delay_s: hold each answer back so long, at most 60.
+            result: answer with this Result-Code instead of the truth; nothing is written down then.
+            experimental: put `result` into Experimental-Result.
+            commands: requests that the above is about, of UAR, MAR, SAR, LIR; none is all. Watchdogs are never touched.
+            user: the subscriber of whom something is `wrong`.
+            wrong: "k" or "opc": the HSS has one bit of it wrong; "sqn-ahead": it counts SQN from where no SIM follows;
+                "sqn-behind": it counts from 0.
+            limit_s: the HSS behaves again after this time, whatever becomes of the caller.
+            name: by which `behave` ends it.
+        """
+        wanted: dict[str, Any] = {"name": name, "delay_s": delay_s, "commands": list(commands), "limit_s": limit_s}
+        wanted |= {"result": result, "experimental": experimental, "user": user, "wrong": wrong}
+        return _misbehaviour(self._ask("POST", "/misbehaviours", wanted))
+
+    def behave(self, name: str | None = None) -> None:
+        """End the misbehaviour of that name, or all; answers that are held back leave at once."""
+        self._ask("DELETE", "/misbehaviours" if name is None else f"/misbehaviours/{quote(name, safe='')}")
+
+    def misbehaviours(self) -> tuple[Misbehaviour, ...]:
+        """List what the HSS does wrong on purpose at the moment."""
+        return tuple(_misbehaviour(fields) for fields in self._ask("GET", "/misbehaviours"))
 
     def _ask(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Any:
         try:
@@ -196,3 +277,7 @@ def _subscriber(fields: dict[str, Any]) -> SubscriberState:
 
 def _outcome(fields: dict[str, Any]) -> RequestOutcome:
     return RequestOutcome(**fields)
+
+
+def _misbehaviour(fields: dict[str, Any]) -> Misbehaviour:
+    return Misbehaviour(**(fields | {"commands": tuple(fields["commands"])}))

@@ -18,12 +18,21 @@ from ims_bytes import all_messages
 
 from labkit.errors import AkaError, DiameterError
 from labkit.peers.hss.application import Application
+from labkit.peers.hss.checks import SESSION_ID, RequestReader
 from labkit.peers.hss.connection import MAX_MESSAGE
 from labkit.peers.hss.exchange import Exchange
 from labkit.peers.hss.state import Store
 from labkit.wire import cx
 from labkit.wire.aka import parse_auth
-from labkit.wire.diameter import Avp, message_length, parse_message, scan_avps, split_stream
+from labkit.wire.diameter import (
+    Avp,
+    message_length,
+    parse_avps,
+    parse_message,
+    read_tree,
+    scan_avps,
+    split_stream,
+)
 
 SECONDS = float(os.environ.get("LABKIT_FUZZ_SECONDS", "2"))
 MESSAGES = all_messages()
@@ -184,3 +193,44 @@ def test_connection_in_pieces():
             tracemalloc.stop()
 
     asyncio.run(run())
+
+
+def _read(reader: RequestReader, raw: bytes) -> object:
+    """Read; Session-Id counts once, and its padding not at all."""
+    try:
+        found, session, usual = reader.read(int.from_bytes(raw[5:8], "big"), raw)
+        found.pop(SESSION_ID, None)
+        return found, session[: int.from_bytes(session[5:8], "big")], usual
+    except DiameterError as error:
+        return error.result_code, error.failed_avp
+
+
+def test_what_is_remembered_changes_nothing() -> None:
+    """A reader that has seen many requests reads a damaged one as a fresh reader does, whatever it remembers."""
+    warm = RequestReader()
+    for chance in turns(5):
+        raw = chance.choice(REQUESTS)
+        assert _read(warm, raw) == _read(RequestReader(), raw)
+        for _ in range(4):
+            bad = damaged(chance, raw, keep_header=True)
+            if bad[4:8] == raw[4:8]:
+                assert _read(warm, bad) == _read(RequestReader(), bad)
+
+
+def test_tree_is_what_avp_by_avp_is() -> None:
+    """Names and values of a damaged message are the same at once and AVP by AVP, or both are refused."""
+
+    def by_avp(avps: tuple[Avp, ...]) -> list[tuple[str, object]]:
+        return [(avp.name, by_avp(avp.value) if avp.kind == "Grouped" else avp.value) for avp in avps]
+
+    for chance in turns(6):
+        raw = damaged(chance, chance.choice(MESSAGES), keep_header=True)
+        try:
+            wanted: object = by_avp(parse_avps(raw, 20))
+        except DiameterError:
+            wanted = None
+        try:
+            tree: object = read_tree(raw)
+        except DiameterError:
+            tree = None
+        assert tree == wanted

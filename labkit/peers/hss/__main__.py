@@ -32,7 +32,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subscribers", metavar="FILE", help="TOML file (default: data/subscribers.toml)")
     parser.add_argument("--realm", default="ims.mnc001.mcc001.3gppnetwork.org", help="home realm")
     parser.add_argument("--origin-host", metavar="NAME", help="Diameter name (default: hss.REALM)")
-    parser.add_argument("--scscf", metavar="URI", help="accepted for completeness: the I-CSCF chooses the S-CSCF")
     parser.add_argument("--token-file", metavar="FILE", help="file with the admin door's token")
     parser.add_argument("--mirror", type=_address, metavar="ADDR:PORT", help="copy messages there as HEP3 over UDP")
     parser.add_argument("--quiet", action="store_true", help="no log line per exchange")

@@ -5,11 +5,16 @@
     POST   /subscribers                     add one (keys as in data/subscribers.toml)
     PATCH  /subscribers/NAME                change some keys
     DELETE /subscribers/NAME                take one out
-    POST   /subscribers/NAME/deregister     send RTR: {"reason": 0, "text": ""}
+    POST   /subscribers/NAME/deregister     send RTR: {"reason": 0, "text": "", "identities": null}
     POST   /subscribers/NAME/push           send PPR with the profile
     POST   /subscribers/NAME/reset          forget the registration, tell nobody
+    POST   /subscribers/NAME/assign         {"state": "registered", "scscf_name": SIP URI, "scscf_host": "", ...}
+    POST   /subscribers/NAME/restore        what is provisioned as in the file again; the registration stays
     GET    /peers                           Diameter peers
-    POST   /reset                           all as in the subscribers' file again
+    GET    /misbehaviours                   what the HSS does wrong on purpose
+    POST   /misbehaviours                   begin: {"name": "slow", "delay_s": 2, "limit_s": 60, ...}
+    DELETE /misbehaviours/NAME              end one; without NAME end all
+    POST   /reset                           all as in the subscribers' file again, and no misbehaviour
 
 Errors are {"error": sentence} with 400, 401, 404, 405, 409 or 413.
 """
@@ -19,19 +24,21 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from labkit.errors import LabkitError
-from labkit.peers.hss.profile import user_data_xml
-from labkit.peers.hss.state import User, subscriber_fields
-from labkit.peers.hss.subscribers import subscriber_from_fields
-
-if TYPE_CHECKING:
-    from labkit.peers.hss.server import HssServer
+from labkit.peers.hss.behaviour import Behaviour, Misbehaviour
+from labkit.peers.hss.connection import Connection
+from labkit.peers.hss.requests import OwnRequests
+from labkit.peers.hss.state import Store
+from labkit.peers.hss.subscribers import subscriber_fields, subscriber_from_fields
+from labkit.peers.hss.user import NOT_REGISTERED, User
+from labkit.wire.cx import Result
 
 MAX_BODY: Final = 1 << 18
 """Largest request body, in bytes."""
@@ -41,6 +48,10 @@ MAX_CLIENTS: Final = 32
 
 IDLE_S: Final = 60.0
 """A connection without a request for so long is closed."""
+
+
+LINGER_S: Final = 1.0
+"""How long a client that was hung up on may go on talking to nobody."""
 
 
 class HttpError(Exception):
@@ -70,8 +81,19 @@ class HttpRequest:
 class AdminDoor:
     """Serves the admin requests of one HSS."""
 
-    def __init__(self, server: HssServer, token: str) -> None:
-        self._server = server
+    def __init__(
+        self,
+        store: Store,
+        requests: OwnRequests,
+        behaviour: Behaviour,
+        peers: Mapping[str, Connection],
+        token: str,
+    ) -> None:
+        """Serve whoever knows `token`; an empty one is known to all."""
+        self._store = store
+        self._requests = requests
+        self._behaviour = behaviour
+        self._peers = peers
         self._token = token
         self._clients = 0
 
@@ -82,11 +104,11 @@ class AdminDoor:
             return
         self._clients += 1
         try:
-            keep = True
-            while keep:
-                keep = await self._serve_one(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, asyncio.LimitOverrunError):
-            pass  # the client has gone, or sends no HTTP
+            # What ends it: the client has gone, or sends no HTTP, or nothing.
+            with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError, asyncio.LimitOverrunError):
+                while await self._serve_one(reader, writer):
+                    pass
+            await _let_go(reader, writer)
         finally:
             self._clients -= 1
             writer.close()
@@ -118,64 +140,130 @@ class AdminDoor:
     async def _dispatch(self, request: HttpRequest) -> Any:
         match request.method, request.path:
             case "GET", ("subscribers",):
-                return [describe(user) for user in self._server.store.users()]
+                return [describe(user) for user in self._store.users()]
             case "POST", ("subscribers",):
                 return self._add(request.fields)
             case "GET", ("peers",):
-                return self._peers()
+                return [describe_peer(peer) for peer in self._peers.values()]
+            case "GET", ("misbehaviours",):
+                return [describe_misbehaviour(what, left_s) for what, left_s in self._behaviour.in_force()]
+            case "POST", ("misbehaviours",):
+                return self._misbehave(dict(request.fields))
+            case "DELETE", ("misbehaviours",):
+                self._behaviour.end()
+                return {}
+            case "DELETE", ("misbehaviours", name):
+                self._behaviour.end(name)
+                return {}
             case "POST", ("reset",):
-                self._server.store.reset()
+                self._behaviour.end()
+                self._store.reset()
                 return {}
             case "GET", ("subscribers", name):
                 return describe(self._user(name))
             case "PATCH", ("subscribers", name):
-                user = self._user(name)
-                self._server.store.change(user, request.fields)
-                return describe(user)
+                return self._change(self._user(name), request.fields)
             case "DELETE", ("subscribers", name):
-                self._server.store.remove(self._user(name))
+                self._store.remove(self._user(name))
                 return {}
             case "POST", ("subscribers", name, action):
                 return await self._act(self._user(name), action, request.fields)
         raise HttpError(404, f"there is no {request.method} /{'/'.join(request.path)}")
 
     def _user(self, name: str) -> User:
-        user = self._server.store.find(name)
+        user = self._store.find(name)
         if user is None:
             raise HttpError(404, f"there is no subscriber {name}")
         return user
 
     def _add(self, fields: dict[str, Any]) -> dict[str, Any]:
-        store = self._server.store
+        store = self._store
         return describe(store.add(subscriber_from_fields(fields, store.realm, "request"), fields))
 
-    async def _act(self, user: User, action: str, fields: dict[str, Any]) -> Any:
-        if action == "deregister":
-            reason = fields.get("reason", 0)
-            if not isinstance(reason, int) or not 0 <= reason <= 3:
-                raise HttpError(400, f"reason is {reason!r}; it must be 0, 1, 2 or 3")
-            return await self._server.terminate(user, reason, str(fields.get("text", "")))
-        if action == "push":
-            return await self._server.push_profile(user)
-        if action == "reset":
-            user.clear()
-            self._server.store.touch(user)
-            self._server.store.flush()
-            return describe(user)
-        raise HttpError(404, f"there is no action {action}; there are deregister, push and reset")
+    def _change(self, user: User, fields: dict[str, Any]) -> dict[str, Any]:
+        self._store.change(user, fields)
+        self._behaviour.spoil_secret(user)
+        return describe(user)
 
-    def _peers(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "host": peer.host,
-                "realm": peer.realm,
-                "address": peer.remote[0],
-                "port": peer.remote[1],
-                "state": peer.state,
-                "requests": peer.requests,
-            }
-            for peer in self._server.peers.values()
-        ]
+    async def _act(self, user: User, action: str, fields: dict[str, Any]) -> Any:
+        match action:
+            case "deregister":
+                return await self._deregister(user, fields)
+            case "push":
+                return await self._requests.push_profile(user)
+            case "assign":
+                self._store.assign(user, **_texts(fields, "state", "scscf_name", "scscf_host", "scscf_realm"))
+            case "reset":
+                self._store.assign(user, NOT_REGISTERED)
+            case "restore":
+                self._store.restore(user)
+                self._behaviour.spoil_secret(user)
+            case _:
+                raise HttpError(404, f"there is no action {action}; there are assign, deregister, push, reset, restore")
+        return describe(user)
+
+    async def _deregister(self, user: User, fields: dict[str, Any]) -> dict[str, Any]:
+        reason, identities = fields.get("reason", 0), fields.get("identities")
+        if not isinstance(reason, int) or not 0 <= reason <= 3:
+            raise HttpError(400, f"reason is {reason!r}; it must be 0, 1, 2 or 3")
+        if not isinstance(identities, list | None):
+            raise HttpError(400, f"identities is {identities!r}; it must be a list")
+        return await self._requests.terminate(user, reason, str(fields.get("text", "")), identities)
+
+    def _misbehave(self, fields: dict[str, Any]) -> dict[str, Any]:
+        try:
+            name = str(fields.pop("user", ""))
+            user = self._user(name) if name else None
+            limit_s = float(fields.pop("limit_s"))
+            result = fields.pop("result", None)
+            experimental = bool(fields.pop("experimental", False))
+            what = Misbehaviour(
+                name=str(fields.pop("name", "") or "default"),
+                commands=tuple(fields.pop("commands", ())),
+                delay_s=float(fields.pop("delay_s", 0.0)),
+                result=None if result is None else Result(int(result), experimental),
+                user="" if user is None else user.subscriber.name,
+                wrong=str(fields.pop("wrong", "")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HttpError(400, f"a misbehaviour cannot be read: {error!r}") from error
+        if fields:
+            raise HttpError(400, f"a misbehaviour has unknown keys {', '.join(sorted(fields))}")
+        self._behaviour.start(what, limit_s, user)
+        return describe_misbehaviour(what, limit_s)
+
+
+def describe_misbehaviour(what: Misbehaviour, left_s: float) -> dict[str, Any]:
+    """Write a misbehaviour as JSON; the client's `Misbehaviour` has the same fields."""
+    return {
+        "name": what.name,
+        "commands": list(what.commands),
+        "delay_s": what.delay_s,
+        "result": None if what.result is None else what.result.code,
+        "experimental": what.result is not None and what.result.experimental,
+        "user": what.user,
+        "wrong": what.wrong,
+        "left_s": round(left_s, 1),
+    }
+
+
+def describe_peer(peer: Connection) -> dict[str, Any]:
+    """Write a connected peer as JSON; the client's `DiameterPeer` has the same fields."""
+    return {
+        "host": peer.host,
+        "realm": peer.realm,
+        "address": peer.remote[0],
+        "port": peer.remote[1],
+        "state": peer.state,
+        "requests": peer.requests,
+    }
+
+
+def _texts(fields: dict[str, Any], *allowed: str) -> dict[str, str]:
+    unknown = fields.keys() - set(allowed)
+    if unknown or "state" not in fields:
+        raise HttpError(400, f"give state, and of {', '.join(allowed)} what you want; not {', '.join(sorted(unknown))}")
+    return {key: str(value) for key, value in fields.items()}
 
 
 def describe(user: User) -> dict[str, Any]:
@@ -190,8 +278,17 @@ def describe(user: User) -> dict[str, Any]:
         "scscf_host": user.scscf.host.decode("utf-8", "replace"),
         "sqn": user.sqn,
         "provisioned": subscriber_fields(user.subscriber),
-        "profile": user_data_xml(user.subscriber).decode(),
+        "profile": user.profile.decode(),
     }
+
+
+async def _let_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more will come, and hear the client out: closed before that, TCP takes the answer back."""
+    with suppress(OSError, TimeoutError):
+        writer.write_eof()
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(1 << 16):
+                pass
 
 
 async def _read_request(reader: asyncio.StreamReader) -> HttpRequest:

@@ -1,4 +1,4 @@
-"""One Diameter connection: framing, CER, DWR, DPR, and the requests that the HSS sends itself (RFC 6733 section 5).
+"""One Diameter connection: framing, time limits, and the requests that the HSS sends itself (RFC 6733 section 5).
 
 What a connection may cost is bounded: one unfinished message of at most `MAX_MESSAGE` bytes, a limited time to
 finish it, no reading while the other side does not take its answers, a limited number of open requests.
@@ -7,32 +7,31 @@ finish it, no reading while the other side does not take its answers, a limited 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from labkit.errors import DiameterError
-from labkit.peers.hss.checks import RequestReader, check_header, wrong_value
+from labkit.peers.hss.base import BASE_COMMANDS, CER, answer_base
+from labkit.peers.hss.behaviour import Behaviour
+from labkit.peers.hss.checks import CX_COMMANDS
 from labkit.peers.hss.exchange import Exchange
+from labkit.peers.mirror import Mirror
 from labkit.wire import cx
-from labkit.wire.cx import CX_APPLICATION_ID, Command
-from labkit.wire.diameter import (
-    HEADER_SIZE,
-    Avp,
-    Message,
-    avp_key,
-    command_name,
-    message_length,
-    parse_message,
-)
-from labkit.wire.diameter_names import TGPP_VENDOR
-
-if TYPE_CHECKING:
-    from labkit.peers.hss.server import HssServer
+from labkit.wire.diameter import HEADER_SIZE, Message, command_name, message_length, parse_message
 
 MAX_MESSAGE: Final = 1 << 16
 """Largest message that is taken, in bytes; a Cx request has about 500."""
+
+_FIRST_WORD = struct.Struct("!I")
+_SMALLEST: Final = 1 << 24 | HEADER_SIZE
+"""First word of a message: the version, which is 1, and the length."""
+_LARGEST: Final = 1 << 24 | MAX_MESSAGE
+_CX_REQUESTS: Final = frozenset((0xC0 << 24 | code).to_bytes(4, "big") for code in CX_COMMANDS)
+"""Second word of what comes all the time: flags R and P, and a command of Cx."""
 
 MAX_OPEN_REQUESTS: Final = 256
 """Requests of ours that may wait for an answer on one connection."""
@@ -43,15 +42,45 @@ MESSAGE_TIME_S: Final = 30.0
 WATCHDOG_S: Final = 30.0
 """Tw: silence after which a DWR goes out, and after which again the connection is closed (RFC 3539 3.4.1)."""
 
-_CER: Final = int(Command.CAPABILITIES_EXCHANGE)
-_RELAY: Final = 0xFFFFFFFF
-_PRODUCT: Final = "labkit HSS"
-_ORIGIN_HOST: Final = avp_key("Origin-Host")
-_ORIGIN_REALM: Final = avp_key("Origin-Realm")
+MAX_HELD: Final = 1024
+"""Answers that may be held back on one connection; more are sent at once."""
 
 WAIT_CER: Final = "waiting for CER"
 OPEN: Final = "open"
 CLOSING: Final = "closing"
+
+
+class Node(Protocol):
+    """What a connection needs of the node that it belongs to."""
+
+    logging: bool
+    """False: no line about an exchange is wanted."""
+    mirror: Mirror | None
+    """Where copies of all messages go."""
+    behaviour: Behaviour
+    """What is answered wrongly on purpose."""
+    message_time_s: float
+    """See `MESSAGE_TIME_S`."""
+    watchdog_s: float
+    """See `WATCHDOG_S`."""
+
+    def opened(self, connection: Connection) -> None:
+        """Take a new connection."""
+
+    def identified(self, connection: Connection) -> None:
+        """Learn who is at the other end."""
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+
+    def commit(self) -> None:
+        """Write down what has changed, before answers leave."""
+
+    def next_ids(self) -> tuple[int, int]:
+        """Give a fresh hop-by-hop and end-to-end id."""
+
+    def log(self, peer: str, text: str) -> None:
+        """Write a line to the log."""
 
 
 @dataclass(slots=True)
@@ -69,13 +98,15 @@ class Connection(asyncio.BufferedProtocol):
     costs more than answering a request.
     """
 
-    def __init__(self, server: HssServer, exchange: Exchange) -> None:
-        self._server = server
+    def __init__(self, node: Node, exchange: Exchange) -> None:
+        self._node = node
         self._exchange = exchange
         self._buffer = memoryview(bytearray(MAX_MESSAGE))
         self._rest = bytearray()
         self._needed = 0
         self._pending: dict[int, Pending] = {}
+        self._held: dict[int, tuple[bytes, asyncio.TimerHandle]] = {}
+        self._held_keys = itertools.count()
         self._transport: asyncio.Transport | None = None
         self._probing = False
         self._heard_s = self._started_s = time.monotonic()
@@ -94,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self.local = transport.get_extra_info("sockname")[:2]
         self.remote = transport.get_extra_info("peername")[:2]
-        self._server.opened(self)
+        self._node.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what waits for an answer."""
@@ -102,8 +133,11 @@ class Connection(asyncio.BufferedProtocol):
         for pending in self._pending.values():
             pending.future.cancel()
         self._pending.clear()
+        for _, timer in self._held.values():
+            timer.cancel()
+        self._held.clear()
         self._rest.clear()
-        self._server.closed(self)
+        self._node.closed(self)
 
     def pause_writing(self) -> None:
         """Stop reading while the peer does not take its answers, so that they cannot pile up."""
@@ -135,13 +169,13 @@ class Connection(asyncio.BufferedProtocol):
         at, end = 0, len(data)
         answers: list[bytes] = []
         while end - at >= 4 and self.state is not CLOSING:
-            size = int.from_bytes(data[at + 1 : at + 4], "big")
-            if data[at] != 1 or size < HEADER_SIZE or size > MAX_MESSAGE or size & 3:
+            (word,) = _FIRST_WORD.unpack_from(data, at)
+            if not _SMALLEST <= word <= _LARGEST or word & 3:
                 self._refuse_frame(data[at:], answers)
                 break
-            stop = at + size
+            stop = at + (word & 0xFFFFFF)
             if stop > end:
-                self._needed = size
+                self._needed = stop - at
                 break
             if data[at + 4] & 0x80:
                 self._serve(data[at:stop], answers)
@@ -188,92 +222,86 @@ class Connection(asyncio.BufferedProtocol):
     def _send(self, answers: list[bytes]) -> None:
         if not answers:
             return
-        server = self._server
-        server.commit()
+        node = self._node
+        node.commit()
         if self._transport is not None:
             self._transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
             if self.state is CLOSING:
                 self._transport.close()
-        if server.mirror is not None:
+        if node.mirror is not None:
             for raw in answers:
-                server.mirror.send(raw, self.local, self.remote)
+                node.mirror.send(raw, self.local, self.remote)
 
     def _serve(self, raw: bytes, answers: list[bytes]) -> None:
-        server = self._server
-        if server.mirror is not None:
-            server.mirror.send(raw, self.remote, self.local)
-        code = int.from_bytes(raw[5:8], "big")
-        if code in _BASE and raw[8:12] == b"\0\0\0\0" and (self.state is OPEN or code == _CER):
-            self.requests += 1
-            answers.append(self._serve_base(code, raw))
-            return
-        if self.state is not OPEN:
-            self.close(f"{command_name(code, True)} before CER")
+        node = self._node
+        if node.mirror is not None:
+            node.mirror.send(raw, self.remote, self.local)
+        if raw[4:8] not in _CX_REQUESTS or self.state is not OPEN or node.behaviour.active:
+            self._serve_unusual(raw, answers)
             return
         self.requests += 1
-        answer, summary = self._exchange.answer(raw, server.logging)
+        answer, summary = self._exchange.answer(raw, node.logging)
         answers.append(answer)
         if summary:
-            server.log(self.host, summary)
+            node.log(self.host, summary)
 
-    def _serve_base(self, code: int, raw: bytes) -> bytes:
-        try:
-            request = parse_message(raw)
-            check_header(code, request.application_id, request.flags)
-            found, _ = RequestReader().read(code, raw)
-            answer = _BASE[code](self, request, found)
-        except DiameterError as error:
-            refusal, summary = self._exchange.refuse(raw, error)
-            self._server.log(self.host, summary)
-            if code == _CER:
-                self.close("CER refused")
-            return refusal
-        return answer
+    def _serve_unusual(self, raw: bytes, answers: list[bytes]) -> None:
+        """Serve what is not Cx, or comes before CER, or while the node misbehaves."""
+        code = int.from_bytes(raw[5:8], "big")
+        if code in BASE_COMMANDS and raw[8:12] == b"\0\0\0\0" and (self.state is OPEN or code == CER):
+            self.requests += 1
+            answers.append(self._serve_base(raw))
+        elif self.state is not OPEN:
+            self.close(f"{command_name(code, True)} before CER")
+        elif self._node.behaviour.active and code in CX_COMMANDS:
+            self.requests += 1
+            self._serve_badly(code, raw, answers)
+        else:
+            self.requests += 1
+            answer, summary = self._exchange.answer(raw)
+            answers.append(answer)
+            self._node.log(self.host, summary)
 
-    def _answer_base(self, request: Message, result_code: int, *avps: Avp) -> bytes:
-        exchange = self._exchange
-        return request.answer(
-            Avp.of("Result-Code", result_code),
-            Avp.of("Origin-Host", exchange.origin_host),
-            Avp.of("Origin-Realm", exchange.origin_realm),
-            *avps,
-        ).to_bytes()
+    def _serve_base(self, raw: bytes) -> bytes:
+        reply = answer_base(raw, self._exchange, self.local[0])
+        if reply.host:
+            self.host, self.realm, self.state = reply.host, reply.realm, OPEN
+            self._node.identified(self)
+        if reply.summary:
+            self._node.log(self.host, reply.summary)
+        if reply.close:
+            self.close(reply.close)
+        return reply.raw
 
-    def _capabilities(self, request: Message, found: dict[int, bytes]) -> bytes:
-        """Answer CER; with ONE Vendor-Specific-Application-Id and nothing beside it.
+    def _serve_badly(self, code: int, raw: bytes, answers: list[bytes]) -> None:
+        """Serve a request while the node misbehaves on purpose."""
+        result, delay_s = self._node.behaviour.towards(code)
+        if result is None:
+            answer, summary = self._exchange.answer(raw)
+        else:
+            answer, summary = self._exchange.decline(raw, result, "on purpose: this HSS was told to misbehave")
+        if delay_s and len(self._held) < MAX_HELD:
+            key = next(self._held_keys)
+            timer = asyncio.get_running_loop().call_later(delay_s, self._let_go, key)
+            self._held[key] = answer, timer
+            summary += f", held back {delay_s:g} s"
+        else:
+            answers.append(answer)
+        self._node.log(self.host, summary)
 
-        Kamailio's cdp makes its table of applications one too small for a CEA that names Cx twice, or that names
-        anything in a top-level Auth-Application-Id, and then finds no peer for Cx.
-        """
-        host = _text(_ORIGIN_HOST, found[_ORIGIN_HOST])
-        realm = _text(_ORIGIN_REALM, found[_ORIGIN_REALM])
-        common = bool(_applications(request) & {CX_APPLICATION_ID, _RELAY})
-        avps = [
-            Avp.of("Host-IP-Address", self.local[0]),
-            Avp.of("Vendor-Id", TGPP_VENDOR),
-            Avp.of("Product-Name", _PRODUCT),
-            Avp.of("Supported-Vendor-Id", TGPP_VENDOR),
-        ]
-        if not common:
-            self.close(f"{host} offers no Cx")
-            return self._answer_base(request, 5010, *avps)
-        self.host, self.realm, self.state = host, realm, OPEN
-        self._server.identified(self)
-        self._server.log(host, "CER -> DIAMETER_SUCCESS")
-        return self._answer_base(request, 2001, *avps, cx.application_avp())
+    def _let_go(self, key: int) -> None:
+        answer, timer = self._held.pop(key)
+        timer.cancel()
+        self._send([answer])
 
-    def _watchdog(self, request: Message, found: dict[int, bytes]) -> bytes:
-        return self._answer_base(request, 2001)
-
-    def _disconnect(self, request: Message, found: dict[int, bytes]) -> bytes:
-        self._server.log(self.host, "DPR -> DIAMETER_SUCCESS")
-        answer = self._answer_base(request, 2001)
-        self.close("DPR")
-        return answer
+    def let_go_all(self) -> None:
+        """Send the answers that are held back, at once."""
+        for key in tuple(self._held):
+            self._let_go(key)
 
     def _take_answer(self, raw: bytes) -> None:
-        if self._server.mirror is not None:
-            self._server.mirror.send(raw, self.remote, self.local)
+        if self._node.mirror is not None:
+            self._node.mirror.send(raw, self.remote, self.local)
         pending = self._pending.pop(int.from_bytes(raw[12:16], "big"), None)
         if pending is None or pending.future.done():
             return
@@ -296,7 +324,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self.state is not OPEN or self._transport is None or len(self._pending) >= MAX_OPEN_REQUESTS:
             raise ConnectionError(f"no request can be sent to {self.host or 'this peer'} now")
-        hop, end = self._server.next_ids()
+        hop, end = self._node.next_ids()
         raw = build(hop, end).to_bytes()
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[hop] = Pending(future)
@@ -315,9 +343,9 @@ class Connection(asyncio.BufferedProtocol):
     def check_time(self, now_s: float) -> None:
         """Close what has stood still too long, probe what is silent; called about once a second."""
         waiting = self.state is WAIT_CER or bool(self._rest)
-        if waiting and now_s - self._started_s > self._server.message_time_s:
+        if waiting and now_s - self._started_s > self._node.message_time_s:
             self.close("a message was not finished in time" if self._rest else "no CER in time")
-        elif self.state is OPEN and now_s - self._heard_s > self._server.watchdog_s * (1 + self._probing):
+        elif self.state is OPEN and now_s - self._heard_s > self._node.watchdog_s * (1 + self._probing):
             if self._probing:
                 self.close("no sign of life after a DWR")
             else:
@@ -326,22 +354,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def _probe(self) -> None:
         exchange = self._exchange
-        hop, end = self._server.next_ids()
+        hop, end = self._node.next_ids()
         request = cx.dwr(exchange.origin_host, exchange.origin_realm, hop_by_hop_id=hop, end_to_end_id=end)
         self._send_request(request.to_bytes())
 
     def _send_request(self, raw: bytes) -> None:
         if self._transport is not None:
             self._transport.write(raw)
-        if self._server.mirror is not None:
-            self._server.mirror.send(raw, self.local, self.remote)
+        if self._node.mirror is not None:
+            self._node.mirror.send(raw, self.local, self.remote)
 
     def close(self, why: str) -> None:
         """Stop serving; the transport goes when the last answer is out."""
         if self.state is CLOSING:
             return
         self.state = CLOSING
-        self._server.log(self.host or self.remote[0], f"connection closed: {why}")
+        self._node.log(self.host or self.remote[0], f"connection closed: {why}")
         if self._transport is not None:
             asyncio.get_running_loop().call_soon(self._transport.close)
 
@@ -349,25 +377,3 @@ class Connection(asyncio.BufferedProtocol):
         """End the connection at once."""
         if self._transport is not None:
             self._transport.abort()
-
-
-_BASE: Final[dict[int, Callable[[Connection, Message, dict[int, bytes]], bytes]]] = {
-    int(Command.CAPABILITIES_EXCHANGE): Connection._capabilities,
-    int(Command.DEVICE_WATCHDOG): Connection._watchdog,
-    int(Command.DISCONNECT_PEER): Connection._disconnect,
-}
-
-
-def _text(key: int, payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError as error:
-        raise wrong_value(key, payload, "is not UTF-8") from error
-
-
-def _applications(request: Message) -> set[int]:
-    """Collect the applications that a CER offers, at the top and inside Vendor-Specific-Application-Id."""
-    offered = [avp.value for avp in request.find_all("Auth-Application-Id")]
-    for group in request.find_all("Vendor-Specific-Application-Id"):
-        offered += [avp.value for avp in group.children if avp.name == "Auth-Application-Id"]
-    return {int(number) for number in offered}

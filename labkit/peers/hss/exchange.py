@@ -23,7 +23,9 @@ from labkit.wire.diameter import (
     AVP_MANDATORY,
     FLAG_ERROR,
     FLAG_PROXIABLE,
+    FLAG_REQUEST,
     HEADER_SIZE,
+    TGPP_VENDOR,
     Avp,
     avp_key,
     command_name,
@@ -32,12 +34,14 @@ from labkit.wire.diameter import (
 )
 
 _HEADER = struct.Struct("!IIIII")
-_SESSION_ID: Final = avp_key("Session-Id")
 _DESTINATION_REALM: Final = avp_key("Destination-Realm")
 _DESTINATION_HOST: Final = avp_key("Destination-Host")
 _FAILED_AVP: Final = avp_key("Failed-AVP")
 _PROXY_INFO: Final = avp_key("Proxy-Info")
-_SAR: Final = int(Command.SERVER_ASSIGNMENT)
+_SUPPORTED_FEATURES: Final = avp_key("Supported-Features")
+_PROXIABLE_WORD: Final = FLAG_PROXIABLE << 24
+_USUAL_WORDS: Final = frozenset((FLAG_REQUEST | FLAG_PROXIABLE) << 24 | code for code in CX_COMMANDS)
+"""Flags and command code of the requests that need no look at their header."""
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -60,10 +64,11 @@ class Exchange:
         self._origin = origin
         self._common = cx.application_avp().to_bytes() + state + origin
         self._results: dict[Result, tuple[bytes, str]] = {}
-        self._handlers: dict[int, Callable[[dict[int, bytes]], Outcome]] = {
+        self._handlers: dict[int, Callable[[dict[int, bytes], tuple[bytes, ...]], Outcome]] = {
             int(Command.USER_AUTHORIZATION): application.uar,
             int(Command.MULTIMEDIA_AUTH): application.mar,
             int(Command.LOCATION_INFO): application.lir,
+            int(Command.SERVER_ASSIGNMENT): application.sar,
         }
 
     def answer(self, raw: bytes, describe: bool = True) -> Reply:
@@ -74,32 +79,35 @@ class Exchange:
             describe: False leaves the text for the log empty where all went well.
         """
         _, word, application_id, hop, end = _HEADER.unpack_from(raw)
-        code, flags = word & 0xFFFFFF, word >> 24
+        code = word & 0xFFFFFF
         try:
-            if application_id != cx.CX_APPLICATION_ID or code not in CX_COMMANDS or flags & FLAG_ERROR:
-                check_header(code, application_id, flags)
-            found, single = self._reader.read(code, raw)
+            if word not in _USUAL_WORDS or application_id != cx.CX_APPLICATION_ID:
+                check_header(code, application_id, word >> 24)
+            found, session, usual = self._reader.read(code, raw)
             if found[_DESTINATION_REALM] != self._realm or _DESTINATION_HOST in found:
                 self._check_destination(found)
-            if code == _SAR:
-                result, extra = self.application.sar(found, _identities(found, single, raw))
-            else:
-                result, extra = self._handlers[code](found)
+            result, extra = self._handlers[code](found, ()) if usual else self._serve_unusual(code, raw, found)
         except DiameterError as error:
             return self.refuse(raw, error)
-        session_id = found[_SESSION_ID]
-        size = len(session_id)
-        packed, name = self._results.get(result) or self._pack_result(result)
-        if _PROXY_INFO in found:
-            extra += _copies(raw, _PROXY_INFO)  # in their order, RFC 6733 section 6.2
-        head = b"\0\0\1\x07\x40" + (size + 8).to_bytes(3, "big")
-        body = b"".join((head, session_id, _PAD[size & 3], self._common, packed, extra))
-        length = 0x01000000 | HEADER_SIZE + len(body)
-        answer = _HEADER.pack(length, (flags & FLAG_PROXIABLE) << 24 | code, application_id, hop, end) + body
+        fixed, name = self._results.get(result) or self._prepare(result)
+        size = HEADER_SIZE + len(session) + len(fixed) + len(extra)
+        header = _HEADER.pack(0x01000000 | size, word & _PROXIABLE_WORD | code, application_id, hop, end)
+        answer = b"".join((header, session, fixed, extra))
         if not describe:
             return answer, ""
         who = found.get(PUBLIC_IDENTITY) or found.get(USER_NAME) or b""
         return answer, f"{command_name(code, True)} {who.decode('utf-8', 'replace')} -> {name}"
+
+    def _serve_unusual(self, code: int, raw: bytes, found: dict[int, bytes]) -> Outcome:
+        """Serve a request that holds something twice, or asks for more than its command does."""
+        result, extra = self._refuse_features(raw) or self._handlers[code](found, _identities(raw))
+        return result, extra + self._features(raw) + _copies(raw, _PROXY_INFO)  # in their order, RFC 6733 section 6.2
+
+    def _prepare(self, result: Result) -> tuple[bytes, str]:
+        """Make what all answers with a result have in common: the AVPs between Session-Id and their own, and a name."""
+        name = result_name(result.code, result.experimental)
+        prepared = self._results[result] = self._common + result.avp().to_bytes(), name
+        return prepared
 
     def _check_destination(self, found: dict[int, bytes]) -> None:
         if found[_DESTINATION_REALM].lower() != self._realm.lower():
@@ -119,10 +127,25 @@ class Exchange:
                 result_code=3002,
             )
 
-    def _pack_result(self, result: Result) -> tuple[bytes, str]:
-        name = result_name(result.code, result.experimental)
-        packed = self._results[result] = result.avp().to_bytes(), name
-        return packed
+    def _refuse_features(self, raw: bytes) -> Outcome | None:
+        """Refuse a request that cannot do without a feature: this HSS has none (TS 29.229 section 7.2.1)."""
+        wanted = [avp for avp in parse_avps(raw, HEADER_SIZE) if _key(avp) == _SUPPORTED_FEATURES]
+        if any(avp.flags & AVP_MANDATORY and _feature_bits(avp) for avp in wanted):
+            return cx.FEATURE_UNSUPPORTED, b""
+        return None
+
+    def _features(self, raw: bytes) -> bytes:
+        """Say of each feature list that a request names that nothing of it is supported."""
+        named = [avp for avp in parse_avps(raw, HEADER_SIZE) if _key(avp) == _SUPPORTED_FEATURES]
+        lists = [avp.find("Feature-List-ID", TGPP_VENDOR) for avp in named]
+        return b"".join(
+            Avp.of(
+                "Supported-Features",
+                [Avp.of("Vendor-Id", TGPP_VENDOR), number, Avp.of("Feature-List", 0)],
+            ).to_bytes()
+            for number in lists
+            if number is not None
+        )
 
     def refuse(self, raw: bytes, error: DiameterError) -> Reply:
         """Answer a request that cannot be served: Result-Code, Failed-AVP and a text for people.
@@ -133,34 +156,46 @@ class Exchange:
         Spec:
             RFC 6733 sections 6.2, 7.1 and 7.2
         """
+        failed = Avp(_FAILED_AVP, error.failed_avp, 0, AVP_MANDATORY).to_bytes() if error.failed_avp else b""
+        return self.decline(raw, Result(error.result_code), str(error), failed)
+
+    def decline(self, raw: bytes, result: Result, why: str, failed: bytes = b"") -> Reply:
+        """Answer a request with a result alone.
+
+        Args:
+            raw: the request; its first 20 bytes must be there, the rest may be anything.
+            result: a plain 3xxx sets the E flag, and such an answer carries nothing of Cx.
+            why: text for people, in Error-Message.
+            failed: the Failed-AVP, header and all.
+        """
         _, word, application_id, hop, end = _HEADER.unpack_from(raw)
         code, flags = word & 0xFFFFFF, word >> 24
-        protocol_error = 3000 <= error.result_code < 4000
-        parts = [_session_id(raw)]
-        if application_id == cx.CX_APPLICATION_ID and not protocol_error:
-            parts.append(self._common)
-        else:
-            parts.append(self._origin)
-        parts.append(Avp.of("Result-Code", error.result_code).to_bytes())
-        if error.failed_avp:
-            parts.append(Avp(_FAILED_AVP, error.failed_avp, 0, AVP_MANDATORY).to_bytes())
-        parts.append(Avp.of("Error-Message", str(error)).to_bytes())
+        protocol_error = not result.experimental and 3000 <= result.code < 4000
+        of_cx = application_id == cx.CX_APPLICATION_ID and not protocol_error
+        parts = [_session_id(raw), self._common if of_cx else self._origin, result.avp().to_bytes(), failed]
+        parts.append(Avp.of("Error-Message", why).to_bytes())
         if code == Command.MULTIMEDIA_AUTH:
             parts.append(_copies(raw, USER_NAME, PUBLIC_IDENTITY))
         parts.append(_copies(raw, _PROXY_INFO))
         body = b"".join(parts)
         answer_flags = (flags & FLAG_PROXIABLE) | (FLAG_ERROR if protocol_error else 0)
         header = _HEADER.pack(0x01000000 | HEADER_SIZE + len(body), answer_flags << 24 | code, application_id, hop, end)
-        name = result_name(error.result_code)
-        return header + body, f"{command_name(code, True)} -> {name}: {error}"
+        name = result_name(result.code, result.experimental)
+        return header + body, f"{command_name(code, True)} -> {name}: {why}"
 
 
-def _identities(found: dict[int, bytes], single: bool, raw: bytes) -> tuple[bytes, ...]:
+def _identities(raw: bytes) -> tuple[bytes, ...]:
     """Collect the Public-Identity AVPs of a request, of which a SAR may have several."""
-    if single:
-        return (found[PUBLIC_IDENTITY],) if PUBLIC_IDENTITY in found else ()
-    avps = parse_avps(raw, HEADER_SIZE)
-    return tuple(avp.raw for avp in avps if avp.code | avp.vendor << 32 == PUBLIC_IDENTITY)
+    return tuple(avp.raw for avp in parse_avps(raw, HEADER_SIZE) if _key(avp) == PUBLIC_IDENTITY)
+
+
+def _key(avp: Avp) -> int:
+    return avp.code | avp.vendor << 32
+
+
+def _feature_bits(avp: Avp) -> int:
+    listed = avp.find("Feature-List", TGPP_VENDOR)
+    return 0 if listed is None else int(listed.value)
 
 
 def _session_id(raw: bytes) -> bytes:
@@ -180,4 +215,4 @@ def _copies(raw: bytes, *keys: int) -> bytes:
         avps = parse_avps(raw, HEADER_SIZE)
     except DiameterError:
         return b""
-    return b"".join([avp.to_bytes() for avp in avps if avp.code | avp.vendor << 32 in keys])
+    return b"".join([avp.to_bytes() for avp in avps if _key(avp) in keys])

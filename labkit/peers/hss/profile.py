@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from labkit.peers.hss.subscribers import FilterCriterion, ServicePointTrigger, Subscriber
+from labkit.peers.hss.criteria import FilterCriterion, ServicePointTrigger
+from labkit.peers.hss.subscribers import Subscriber
 
 
 def user_data_xml(subscriber: Subscriber) -> bytes:
@@ -42,19 +43,22 @@ def _criterion(ifc: FilterCriterion) -> str:
         spts = "".join(_trigger(spt) for spt in ifc.triggers)
         trigger = f"<TriggerPoint><ConditionTypeCNF>{int(ifc.cnf)}</ConditionTypeCNF>{spts}</TriggerPoint>"
     service = f"<ServiceInfo>{_text(ifc.service_info)}</ServiceInfo>" if ifc.service_info else ""
+    part = "" if ifc.profile_part is None else f"<ProfilePartIndicator>{ifc.profile_part}</ProfilePartIndicator>"
     return (
         f"<InitialFilterCriteria><Priority>{ifc.priority}</Priority>{trigger}"
         f"<ApplicationServer><ServerName>{_text(ifc.server)}</ServerName>"
         f"<DefaultHandling>{ifc.default_handling}</DefaultHandling>{service}</ApplicationServer>"
-        "</InitialFilterCriteria>"
+        f"{part}</InitialFilterCriteria>"
     )
 
 
 def _trigger(spt: ServicePointTrigger) -> str:
-    # The order of the elements is the schema's: negated, groups, then the test itself.
+    # The order of the elements is the schema's: negated, groups, the test itself, its extension.
     groups = "".join(f"<Group>{group}</Group>" for group in spt.groups)
     negated = f"<ConditionNegated>{int(spt.negated)}</ConditionNegated>"
-    return f"<SPT>{negated}{groups}{_test(spt)}</SPT>"
+    types = "".join(f"<RegistrationType>{number}</RegistrationType>" for number in spt.registration_types)
+    extension = f"<Extension>{types}</Extension>" if types else ""
+    return f"<SPT>{negated}{groups}{_test(spt)}{extension}</SPT>"
 
 
 def _test(spt: ServicePointTrigger) -> str:

@@ -12,24 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from labkit.errors import DiameterError, LabkitError, PortBusy
+from labkit.errors import PortBusy
 from labkit.peers.hss.admin import AdminDoor
-from labkit.peers.hss.application import Application
+from labkit.peers.hss.application import Application, Replaced
+from labkit.peers.hss.behaviour import Behaviour
 from labkit.peers.hss.connection import MESSAGE_TIME_S, OPEN, WATCHDOG_S, Connection
 from labkit.peers.hss.exchange import Exchange
-from labkit.peers.hss.mirror import Mirror
-from labkit.peers.hss.profile import user_data_xml
-from labkit.peers.hss.state import NOT_REGISTERED, Scscf, Store, User
+from labkit.peers.hss.requests import OwnRequests
+from labkit.peers.hss.state import Store
 from labkit.peers.hss.subscribers import Subscriber
+from labkit.peers.hss.user import User
+from labkit.peers.mirror import Mirror
 from labkit.wire import cx
-from labkit.wire.cx import DeregistrationReason, Envelope
-from labkit.wire.diameter import Message, result_name
+from labkit.wire.cx import DeregistrationReason
+from labkit.wire.diameter import Message
+from labkit.wire.hep import PROTOCOL_DIAMETER
 
 MAX_CONNECTIONS: Final = 64
 """Diameter connections at a time; one more is closed at once."""
-
-REQUEST_TIME_S: Final = 3.0
-"""How long an RTR or PPR waits for its answer."""
 
 _DPA_TIME_S: Final = 0.2
 
@@ -58,6 +58,10 @@ class HssOptions:
     """True: no log line per exchange."""
 
 
+MIRROR_ID: Final = 3868
+"""Tells the HSS's copies of messages from others."""
+
+
 class HssServer:
     """One HSS: `start`, `stop`, and what its connections and its admin door need."""
 
@@ -65,11 +69,17 @@ class HssServer:
         self.options = options
         self.store = Store(options.state, subscribers, options.realm)
         self.application = Application(self.store)
-        self.mirror = Mirror(options.mirror) if options.mirror else None
+        self.mirror = (
+            Mirror(options.mirror, transport="tcp", protocol=PROTOCOL_DIAMETER, capture_id=MIRROR_ID)
+            if options.mirror
+            else None
+        )
         self.message_time_s = MESSAGE_TIME_S
         self.watchdog_s = WATCHDOG_S
         self.logging = not options.quiet
         self.peers: dict[str, Connection] = {}
+        self.behaviour = Behaviour(self._behaviour_changed)
+        self.requests = OwnRequests(self.store, self.peers, (options.origin_host, options.realm), self.log)
         self._connections: set[Connection] = set()
         self._log_to = sys.stderr if log_to is None else log_to
         self._lines: list[str] = []
@@ -78,8 +88,6 @@ class HssServer:
         self._hop = random.getrandbits(32)
         # RFC 6733 section 3: the upper 12 bits are the lower 12 bits of the start time.
         self._end = (int(time.time()) & 0xFFF) << 20 | random.getrandbits(20)
-        self._started_s = int(time.time())
-        self._session = 0
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -98,7 +106,7 @@ class HssServer:
                 self.connection, options.address, options.diameter_port, reuse_address=True
             )
             self._servers.append(diameter)
-            door = AdminDoor(self, options.token)
+            door = AdminDoor(self.store, self.requests, self.behaviour, self.peers, options.token)
             self._servers.append(
                 await asyncio.start_server(door.serve, options.address, options.admin_port, limit=1 << 16)
             )
@@ -128,6 +136,7 @@ class HssServer:
         if self._stopped:
             return
         self._stopped = True
+        self.behaviour.end()
         for server in self._servers:
             server.close()
         open_peers = [peer for peer in self._connections if peer.state is OPEN]
@@ -195,7 +204,21 @@ class HssServer:
         if self.application.replaced:
             replaced, self.application.replaced = self.application.replaced, []
             for entry in replaced:
-                self._spawn(self._release(entry.user, entry.scscf))
+                self._spawn(self._release(entry))
+
+    async def _release(self, entry: Replaced) -> None:
+        """Tell an S-CSCF that another one serves its subscriber now (TS 29.228 section 8.1.1)."""
+        reason = DeregistrationReason.NEW_SERVER_ASSIGNED
+        await self.requests.terminate(entry.user, reason, "", scscf=entry.scscf)
+
+    def _behaviour_changed(self, user: User | None) -> None:
+        if user is not None:
+            user.sqn_kept = -1
+            self.store.touch(user)
+            self.store.flush()
+        if not self.behaviour.active:
+            for connection in tuple(self._connections):
+                connection.let_go_all()
 
     def next_ids(self) -> tuple[int, int]:
         """Give a fresh hop-by-hop and end-to-end id."""
@@ -225,112 +248,6 @@ class HssServer:
         with suppress(OSError, ValueError):  # the reader of the log is gone: no reason to stop serving
             self._log_to.write("".join(lines))
             self._log_to.flush()
-
-    # --- requests of the HSS's own ---
-
-    def _envelope(self, scscf: Scscf, hop: int, end: int) -> Envelope:
-        self._session += 1
-        options = self.options
-        return Envelope(
-            session_id=f"{options.origin_host};{self._started_s};{self._session}",
-            origin_host=options.origin_host,
-            origin_realm=options.realm,
-            destination_realm=scscf.realm.decode() or options.realm,
-            destination_host=scscf.host.decode(),
-            hop_by_hop_id=hop,
-            end_to_end_id=end,
-        )
-
-    async def terminate(self, user: User, reason: int, text: str, scscf: Scscf | None = None) -> dict[str, Any]:
-        """Send RTR to the S-CSCF that serves a user; a success clears the registration.
-
-        Returns:
-            The outcome, as the admin door tells it.
-        Raises:
-            LabkitError: nobody serves the user.
-        """
-        target = self._serving(user) if scscf is None else scscf
-        subscriber = user.subscriber
-        impus = [impu for impu in subscriber.impus if impu not in subscriber.barred_impus]
-
-        def build(hop: int, end: int) -> Message:
-            envelope = self._envelope(target, hop, end)
-            return cx.rtr(
-                envelope,
-                user_name=subscriber.impi,
-                public_identities=impus,
-                reason=reason,
-                reason_text=text,
-            )
-
-        outcome = await self._ask("RTR", target, build)
-        if outcome["result_code"] == 2001 and reason != DeregistrationReason.NEW_SERVER_ASSIGNED:
-            user.clear()
-            self.store.touch(user)
-            self.store.flush()
-        return outcome
-
-    async def push_profile(self, user: User) -> dict[str, Any]:
-        """Send PPR with the profile to the S-CSCF that serves a user.
-
-        Returns:
-            The outcome, as the admin door tells it.
-        Raises:
-            LabkitError: nobody serves the user.
-        """
-        target = self._serving(user)
-        profile = user_data_xml(user.subscriber)
-
-        def build(hop: int, end: int) -> Message:
-            return cx.ppr(self._envelope(target, hop, end), user_name=user.subscriber.impi, user_data=profile)
-
-        return await self._ask("PPR", target, build)
-
-    def _serving(self, user: User) -> Scscf:
-        if user.state == NOT_REGISTERED or not user.scscf.host:
-            raise LabkitError(f"{user.subscriber.name} is not registered: there is no S-CSCF to tell")
-        return user.scscf
-
-    async def _ask(self, command: str, target: Scscf, build: Any) -> dict[str, Any]:
-        host = target.host.decode()
-        started_s = time.monotonic()
-        outcome: dict[str, Any] = {
-            "command": command,
-            "peer": host,
-            "answered": False,
-            "result_code": None,
-            "experimental": False,
-            "result": "",
-        }
-        connection = self.peers.get(host)
-        if connection is None:
-            outcome["result"] = "not connected"
-        else:
-            try:
-                answer = await connection.request(build, REQUEST_TIME_S)
-                outcome |= {"answered": True} | _read_result(answer)
-            except TimeoutError:
-                outcome["result"] = "no answer"
-            except (ConnectionError, DiameterError) as error:
-                outcome["result"] = str(error)
-        outcome["waited_ms"] = round((time.monotonic() - started_s) * 1000, 1)
-        self.log(host, f"{command} -> {outcome['result']}")
-        return outcome
-
-    async def _release(self, user: User, scscf: Scscf) -> None:
-        """Tell an S-CSCF that another one serves its subscriber now (TS 29.228 section 8.1.1)."""
-        await self.terminate(user, DeregistrationReason.NEW_SERVER_ASSIGNED, "", scscf)
-
-
-def _read_result(answer: Message) -> dict[str, Any]:
-    plain = answer.find("Result-Code")
-    if plain is not None:
-        return {"result_code": plain.value, "result": result_name(plain.value)}
-    group = answer.find("Experimental-Result")
-    code = None if group is None else group.find("Experimental-Result-Code")
-    if code is None:
-        return {"result": "an answer without a result"}
-    return {"result_code": code.value, "experimental": True, "result": result_name(code.value, True)}
 
 
 def read_token(path: str | Path | None) -> str:

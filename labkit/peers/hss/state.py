@@ -1,14 +1,8 @@
-"""What the HSS knows about each subscriber, and the SQLite file that keeps it over a restart.
+"""All subscribers, and the SQLite file that keeps their state over a restart.
 
-Three facts make up the state of a subscriber (TS 29.228 section 6, TS 23.228 section 5.2.1):
-
-* `state`: not registered, registered, or unregistered (no phone, but an S-CSCF serves the user all the same);
-* the S-CSCF: its SIP name, and its Diameter name, which RTR and PPR are sent to;
-* `pending`: an S-CSCF has asked for a challenge (MAR), and nobody knows yet whether the phone will pass it.
-
-All of it lives in memory; the rows that a batch of requests has changed are written in one transaction before the
-answers leave, so an answer that somebody has seen is never forgotten, whatever kills the process. SQN alone is
-written ahead: the file holds a number that is not given out yet, so that not every challenge costs a write, and an
+What happens to them lives in memory; the rows that a batch of requests has changed are written in one transaction
+before the answers leave, so an answer that somebody has seen is never forgotten, whatever kills the process. SQN alone
+is written ahead: the file holds a number that is not given out yet, so that not every challenge costs a write, and an
 HSS that was killed goes on with it. A SIM takes such a step for what it is.
 """
 
@@ -17,22 +11,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from labkit.errors import LabkitError, StackError
-from labkit.peers.hss.profile import user_data_xml
-from labkit.peers.hss.subscribers import Subscriber, subscriber_from_fields
-from labkit.wire.aka import SQN_LIMIT, Milenage, digest_ha1
-from labkit.wire.diameter import Avp
+from labkit.peers.hss.subscribers import Subscriber, subscriber_fields, subscriber_from_fields
+from labkit.peers.hss.user import NOBODY, NOT_REGISTERED, REGISTERED, UNREGISTERED, Scscf, User
+from labkit.wire.aka import SQN_LIMIT
 
 SQN_AHEAD: Final = 64 * 33
 """How far ahead SQN is written: 64 challenges."""
-
-NOT_REGISTERED: Final = "not_registered"
-REGISTERED: Final = "registered"
-UNREGISTERED: Final = "unregistered"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scscf (
@@ -50,94 +38,6 @@ CREATE TABLE IF NOT EXISTS subscriber_change (
 _WRITE = "UPDATE user SET sqn = ?, state = ?, pending = ?, scscf = ?, previous = ? WHERE id = ?"
 _MAX_SCSCFS: Final = 256
 """More S-CSCFs than this are not remembered once nobody is assigned to them."""
-
-
-class Scscf(NamedTuple):
-    """One S-CSCF, by both of its names."""
-
-    name: bytes = b""
-    """SIP URI, from Server-Name; empty when there is none."""
-    host: bytes = b""
-    """Diameter name, from Origin-Host."""
-    realm: bytes = b""
-    """From Origin-Realm."""
-
-
-NOBODY: Final = Scscf()
-
-
-class User:
-    """One subscriber at run time: what is provisioned, what has happened, and answers' parts made beforehand."""
-
-    __slots__ = (
-        "allowed_networks",
-        "capabilities_avp",
-        "ha1",
-        "home_realm",
-        "impu_avps",
-        "milenage",
-        "pending",
-        "previous",
-        "registrable",
-        "row_id",
-        "scscf",
-        "server_name_avp",
-        "sqn",
-        "sqn_kept",
-        "state",
-        "subscriber",
-        "user_data_avp",
-        "user_name_avp",
-    )
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.sqn = subscriber.sqn
-        self.sqn_kept = -1
-        self.row_id = 0
-        self.state = NOT_REGISTERED
-        self.pending = False
-        self.scscf = NOBODY
-        self.previous = NOBODY
-        self.server_name_avp = b""
-        self.provision(subscriber)
-
-    def provision(self, subscriber: Subscriber) -> None:
-        """Take over what is provisioned, and make the AVPs that depend on nothing else."""
-        self.subscriber = subscriber
-        self.milenage: Milenage | None = subscriber.milenage() if subscriber.auth == "aka" else None
-        self.home_realm = subscriber.impi.rpartition("@")[2]
-        self.ha1 = ""
-        if subscriber.password:
-            self.ha1 = digest_ha1(subscriber.impi, self.home_realm, subscriber.password)
-        networks = subscriber.visited_networks
-        self.allowed_networks = None if networks is None else frozenset(name.encode() for name in networks)
-        # One barred identity beside a free one does not stop a registration (TS 29.228 section 6.1.1.1).
-        self.registrable = not subscriber.barred and any(
-            impu not in subscriber.barred_impus for impu in subscriber.impus
-        )
-        self.user_name_avp = Avp.of("User-Name", subscriber.impi).to_bytes()
-        self.impu_avps = {impu.encode(): Avp.of("Public-Identity", impu).to_bytes() for impu in subscriber.impus}
-        self.user_data_avp = Avp.of("User-Data", user_data_xml(subscriber)).to_bytes()
-        self.capabilities_avp = Avp.of(
-            "Server-Capabilities",
-            [
-                *(Avp.of("Mandatory-Capability", number) for number in subscriber.mandatory_capabilities),
-                *(Avp.of("Optional-Capability", number) for number in subscriber.optional_capabilities),
-            ],
-        ).to_bytes()
-
-    def assign(self, scscf: Scscf) -> None:
-        """Set the S-CSCF, and the AVP that names it."""
-        if scscf.name != self.scscf.name:
-            self.server_name_avp = Avp.of("Server-Name", scscf.name).to_bytes() if scscf.name else b""
-        self.scscf = scscf
-
-    def clear(self) -> None:
-        """Forget the registration and the S-CSCF; SQN is kept."""
-        self.state = NOT_REGISTERED
-        self.pending = False
-        self.previous = NOBODY
-        self.assign(NOBODY)
 
 
 class Store:
@@ -257,6 +157,38 @@ class Store:
         self.touch(user)
         self.flush()
 
+    def restore(self, user: User) -> None:
+        """Make what is provisioned as in the subscribers' file again; registration and SQN stay.
+
+        Raises:
+            LabkitError: the file does not hold this subscriber.
+        """
+        impi = user.subscriber.impi
+        if impi not in self._provisioned:
+            raise LabkitError(f"{user.subscriber.name} is not in the subscribers' file; remove the subscriber instead")
+        self._database.execute("DELETE FROM subscriber_change WHERE impi = ?", (impi,))
+        self._unindex(user)
+        user.provision(self._provisioned[impi])
+        self._index(user)
+
+    def assign(self, user: User, state: str, scscf_name: str = "", scscf_host: str = "", scscf_realm: str = "") -> None:
+        """Set by hand which S-CSCF serves a user; an empty name forgets the registration. Nobody is told.
+
+        Raises:
+            LabkitError: state and name do not fit each other.
+        """
+        if state not in (REGISTERED, UNREGISTERED, NOT_REGISTERED) or (state == NOT_REGISTERED) == bool(scscf_name):
+            raise LabkitError(
+                f"state {state!r} and S-CSCF {scscf_name!r} do not fit: {REGISTERED} or {UNREGISTERED} with a name,"
+                f" {NOT_REGISTERED} without"
+            )
+        user.clear()
+        if scscf_name:
+            user.assign(Scscf(scscf_name.encode(), scscf_host.encode(), (scscf_realm or self.realm).encode()))
+        user.state = state
+        self.touch(user)
+        self.flush()
+
     def remove(self, user: User) -> None:
         """Take a subscriber out, for good."""
         self._remember(user.subscriber.impi, True, {})
@@ -367,26 +299,3 @@ def canonical_impu(impu: bytes) -> bytes:
         return b"tel:" + rest.translate(None, b"-.() ")
     user, at, host = rest.rpartition(b"@")
     return scheme.lower() + b":" + user + at + host.lower()
-
-
-def subscriber_fields(subscriber: Subscriber) -> dict[str, Any]:
-    """Write a subscriber as the keys of data/subscribers.toml, bytes in hex: JSON can carry it."""
-    fields = asdict(replace(subscriber, ifcs=()))
-    fields["ifc"] = [
-        asdict(ifc) | {"triggers": [_trigger_fields(asdict(spt)) for spt in ifc.triggers]} for ifc in subscriber.ifcs
-    ]
-    del fields["ifcs"]
-    fields["sqn"] = f"{subscriber.sqn:012x}"
-    for key in ("k", "opc", "amf"):
-        fields[key] = fields[key].hex()
-    if subscriber.auth != "aka":
-        for key in ("k", "opc"):
-            del fields[key]
-    if subscriber.visited_networks is None:
-        del fields["visited_networks"]
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-
-
-def _trigger_fields(spt: dict[str, Any]) -> dict[str, Any]:
-    groups = spt.pop("groups")
-    return {"group": list(groups)} | spt

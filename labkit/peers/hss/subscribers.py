@@ -3,54 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabkitError, TopologyError
+from labkit.peers.hss.criteria import FilterCriterion, criterion_fields, criterion_from_fields
 from labkit.wire.aka import Milenage, opc_from_op
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePointTrigger:
-    """One condition of an initial filter criterion (TS 29.228 annex B.2.2); exactly one kind of test is set."""
-
-    groups: tuple[int, ...]
-    """Numbers of the groups it belongs to."""
-    method: str = ""
-    """Matches this SIP method."""
-    request_uri: str = ""
-    """Matches a Request-URI by this regular expression."""
-    header: str = ""
-    """Matches a header whose name fits this regular expression."""
-    header_content: str = ""
-    """And whose value fits this one."""
-    session_case: int | None = None
-    """0 originating, 1 terminating registered, 2 terminating unregistered, 3 originating unregistered."""
-    sdp_line: str = ""
-    """Matches an SDP line of this type, for example "m"."""
-    sdp_content: str = ""
-    """And whose content fits this regular expression."""
-    negated: bool = False
-    """True turns the condition round."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterCriterion:
-    """One initial filter criterion: when to bring which application server into a call (TS 29.228 annex B.2)."""
-
-    priority: int
-    """Lower comes first."""
-    server: str
-    """SIP URI of the application server."""
-    triggers: tuple[ServicePointTrigger, ...] = ()
-    """Conditions; without any, every initial request matches."""
-    cnf: bool = True
-    """True: OR inside a group, AND between groups. False: the other way round."""
-    default_handling: int = 0
-    """When the server does not answer: 0 goes on without it, 1 ends the session."""
-    service_info: str = ""
-    """Text handed to the application server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +44,8 @@ class Subscriber:
     """Capabilities that the S-CSCF must have (AVP 604)."""
     optional_capabilities: tuple[int, ...] = (1,)
     """Capabilities that it should have (AVP 605)."""
+    server_names: tuple[str, ...] = ()
+    """S-CSCFs that the I-CSCF may take, by SIP URI, as a hint (AVP 602 inside 603)."""
     ifcs: tuple[FilterCriterion, ...] = ()
     """Initial filter criteria of the profile."""
     provisioned: bool = True
@@ -92,8 +53,8 @@ class Subscriber:
 
     @property
     def unregistered_service(self) -> bool:
-        """True when calls to this user get a service while no phone is registered (session case 2)."""
-        return any(trigger.session_case == 2 for ifc in self.ifcs for trigger in ifc.triggers)
+        """True when calls to this user get a service while no phone is registered."""
+        return any(ifc.unregistered_terminating for ifc in self.ifcs)
 
     def milenage(self) -> Milenage:
         """Build the AKA functions of this subscriber."""
@@ -187,27 +148,26 @@ def _build(name: str, impus: tuple[str, ...], rest: dict[str, Any], realm: str) 
         barred_impus=tuple(_complete(impu, realm) for impu in rest.pop("barred_impus", ())),
         mandatory_capabilities=tuple(int(number) for number in rest.pop("mandatory_capabilities", (0,))),
         optional_capabilities=tuple(int(number) for number in rest.pop("optional_capabilities", (1,))),
-        ifcs=tuple(_criterion(ifc, realm) for ifc in rest.pop("ifc", ())),
+        server_names=tuple(str(name).replace("{realm}", realm) for name in rest.pop("server_names", ())),
+        ifcs=tuple(criterion_from_fields(ifc, realm) for ifc in rest.pop("ifc", ())),
         provisioned=bool(rest.pop("provisioned", True)),
     )
 
 
-def _criterion(fields: dict[str, Any], realm: str) -> FilterCriterion:
-    return FilterCriterion(
-        priority=int(fields["priority"]),
-        server=str(fields["server"]).replace("{realm}", realm),
-        triggers=tuple(_trigger(trigger) for trigger in fields.get("triggers", ())),
-        cnf=bool(fields.get("cnf", True)),
-        default_handling=int(fields.get("default_handling", 0)),
-        service_info=str(fields.get("service_info", "")),
-    )
-
-
-def _trigger(fields: dict[str, Any]) -> ServicePointTrigger:
-    rest = dict(fields)
-    group = rest.pop("group", 0)
-    groups = tuple(group) if isinstance(group, list) else (int(group),)
-    return ServicePointTrigger(groups=groups, **rest)
+def subscriber_fields(subscriber: Subscriber) -> dict[str, Any]:
+    """Write a subscriber as the keys of data/subscribers.toml, bytes in hex: JSON can carry it."""
+    fields = asdict(replace(subscriber, ifcs=()))
+    fields["ifc"] = [criterion_fields(ifc) for ifc in subscriber.ifcs]
+    del fields["ifcs"]
+    fields["sqn"] = f"{subscriber.sqn:012x}"
+    for key in ("k", "opc", "amf"):
+        fields[key] = fields[key].hex()
+    if subscriber.auth != "aka":
+        for key in ("k", "opc"):
+            del fields[key]
+    if subscriber.visited_networks is None:
+        del fields["visited_networks"]
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
 
 def _complete(identity: str, realm: str) -> str:
