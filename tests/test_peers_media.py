@@ -9,7 +9,10 @@ from ue_parts import in_loop, two_phones, until, uri
 
 from labkit.errors import StackError
 from labkit.peers.media import AudioStream
+from labkit.peers.mirror import Mirror
+from labkit.wire.hep import PROTOCOL_RTP, parse_packet
 from labkit.wire.rtp import BYE, FRAME_SAMPLES, RR, SDES, SR, RtcpPacket, RtpPacket, parse_rtcp, parse_rtp, tone
+from labkit.wire.rtp import music as rtp_music
 from labkit.wire.sdp import parse_sdp
 
 
@@ -107,6 +110,68 @@ async def test_rtcp_goes_on_while_held() -> None:
     stream.close()
     await until(lambda: BYE in types(ear.heard[-1]))
     assert types(ear.heard[-1]) == [RR, SDES, BYE]
+
+
+@in_loop
+async def test_music_for_somebody_who_is_held() -> None:
+    """With music the payload goes through the tune from its beginning; afterwards the tone is back, in one stream."""
+    ear, _, port = await listen()
+    stream = AudioStream(tone_hz=400)
+    await stream.open("127.0.0.1")
+    for music in (False, True, False):
+        stream.direct(("127.0.0.1", port), "sendonly", music=music)
+        count = len(ear.heard)
+        await until(lambda count=count: len(ear.heard) >= count + 7)  # type: ignore[misc]
+    heard = packets(ear)
+    played = [packet.payload for packet in heard if packet.payload != tone(400)]
+    assert set(played) <= set(rtp_music())
+    assert played[0] == tone(500, 6000) or heard[7].payload == rtp_music()[0]
+    assert [packet.payload for packet in heard[-5:]] == [tone(400)] * 5
+    assert len({packet.ssrc for packet in heard}) == 1
+    assert sum(packet.marker for packet in heard) == 1
+    stream.close()
+
+
+@in_loop
+async def test_nothing_goes_to_nowhere() -> None:
+    """While the other side's address is 0.0.0.0 neither RTP nor RTCP is sent, not even a BYE (RFC 3264 8.4)."""
+    ear, rtcp_ear, port = await listen()
+    stream = AudioStream(rtcp_interval_s=0.03)
+    await stream.open("127.0.0.1")
+    stream.direct(("127.0.0.1", port), "sendrecv")
+    await until(lambda: bool(ear.heard and rtcp_ear.heard))
+    stream.direct(None, "recvonly")
+    await asyncio.sleep(0.01)
+    before = len(ear.heard), len(rtcp_ear.heard), stream.report().sent, stream.report().rtcp_sent
+    await asyncio.sleep(0.15)
+    stream.close()
+    await asyncio.sleep(0.01)
+    assert (len(ear.heard), len(rtcp_ear.heard), stream.report().sent, stream.report().rtcp_sent) == before
+
+
+@in_loop
+async def test_copies_for_a_collector() -> None:
+    """Where packets cannot be sniffed, everything sent is also sent as HEP3 with its true addresses."""
+    ear, rtcp_ear, port = await listen()
+    collector = Ear()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: collector, local_addr=("127.0.0.1", 0))
+    mirror = Mirror(transport.get_extra_info("sockname"), transport="udp", protocol=PROTOCOL_RTP, capture_id=1)
+    stream = AudioStream(rtcp_interval_s=0.05, mirror=mirror)
+    await stream.open("127.0.0.1")
+    stream.direct(("127.0.0.1", port), "sendrecv")
+    await until(lambda: len(rtcp_ear.heard) >= 2)
+    stream.close()
+    await until(lambda: len(collector.heard) >= len(ear.heard) + len(rtcp_ear.heard))
+    copies = [parse_packet(raw) for raw in collector.heard]
+    for offset, heard in ((0, ear.heard), (1, rtcp_ear.heard)):
+        mine = [copy for copy in copies if copy.dst_port == port + offset]
+        assert [copy.payload for copy in mine] == heard
+        assert {(copy.src, copy.src_port, copy.transport) for copy in mine} == {
+            ("127.0.0.1", stream.port + offset, "udp")
+        }
+    mirror.close()
+    transport.close()
 
 
 @in_loop

@@ -107,6 +107,33 @@ def test_refused_stream_is_silent() -> None:
     assert (phone.direction, phone.remote_endpoint) == ("inactive", None)
 
 
+def test_hold_by_an_address_of_nowhere() -> None:
+    """c=0.0.0.0 without a direction is a hold: the answer is recvonly, and nothing is sent there (RFC 3264 8.4)."""
+    phone = Negotiation("127.0.0.1", 4000)
+    answer = parse_sdp(phone.answer(OFFER_RFC4317.replace(b"IP4 host.atlanta.example.com\r\nt=", b"IP4 0.0.0.0\r\nt=")))
+    assert answer.media[0].direction == "recvonly"
+    assert (phone.direction, phone.remote_endpoint, phone.held_by_peer) == ("recvonly", None, True)
+    phone.answer(OFFER_RFC4317)
+    assert (phone.direction, phone.held_by_peer) == ("sendrecv", False)
+    assert phone.remote_endpoint == ("host.atlanta.example.com", 49170)
+
+
+def test_old_way_to_hold() -> None:
+    """Our own offer of that kind says sendrecv, with the address in o= as ever; the next one has it in c= again."""
+    phone = Negotiation("127.0.0.1", 4000)
+    first = parse_sdp(phone.offer())
+    held = parse_sdp(phone.offer("sendonly", nowhere=True))
+    assert held.connection is not None
+    assert (held.connection.address, held.origin.address) == ("0.0.0.0", "127.0.0.1")
+    assert (held.media[0].direction, held.media[0].port) == ("sendrecv", 4000)
+    phone.take_answer(ANSWER_RFC4317 + b"a=inactive\r\n")
+    phone.take_answer(ANSWER_RFC4317.replace(b"m=video", b"a=recvonly\r\nm=video"))
+    assert phone.direction == "sendonly"
+    back = parse_sdp(phone.offer("sendrecv"))
+    assert back.media_address() == first.media_address()
+    assert [one.origin.session_version for one in (first, held, back)] == [1, 2, 3]
+
+
 def test_nothing_in_common() -> None:
     """An offer without PCMU over RTP names what it had instead; an answer without an offer is refused, too."""
     for offer in (

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from ue_parts import QUICK, first_lines, in_loop, lose, owner, peer, say, silent, two_phones, until, uri
 
 from labkit.errors import CallFailed
-from labkit.peers.dialog import Call
+from labkit.peers.call import Call
 from labkit.peers.transaction import Timers
 from labkit.peers.ue import UE
 from labkit.wire.sdp import parse_sdp
-from labkit.wire.sip import SipMessage, parse_address
+from labkit.wire.sip import SipMessage, parse_address, parse_message
 
 BOTH = pytest.mark.parametrize("transport", ["udp", "tcp"])
 
@@ -80,6 +81,44 @@ async def test_hold_and_resume_from_both_sides(transport: str) -> None:
         assert (ours.media_direction, theirs.media_direction) == ("inactive", "inactive")
         await ours.resume()
         await theirs.bye()
+
+
+@pytest.mark.parametrize(("ring_s", "said"), [(0.0, ["200 INVITE"]), (0.01, ["180 INVITE", "200 INVITE"])])
+@in_loop
+async def test_automatic_answer(ring_s: float, said: list[str]) -> None:
+    """A phone that answers at once sends no 180, for right behind it the 200 might overtake it on its way."""
+    async with two_phones(auto_answer=True, ring_s=ring_s) as (alice, bob):
+        sent = lose(bob)
+        ours = await alice.call(uri(bob))
+        assert first_lines(sent) == said
+        await ours.bye()
+
+
+@in_loop
+async def test_hold_by_update() -> None:
+    """UPDATE holds and resumes as a re-INVITE does, without an ACK (RFC 3311); it gives way to an offer under way."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        sent = lose(alice)
+        assert (await ours.hold(method="UPDATE")).status == 200
+        assert (ours.media_direction, theirs.media_direction) == ("sendonly", "recvonly")
+        assert (await theirs.hold("inactive", method="UPDATE")).status == 200
+        assert (await theirs.resume(method="UPDATE")).status == 200
+        assert (await ours.resume(method="UPDATE")).status == 200
+        assert (ours.media_direction, theirs.media_direction) == ("sendrecv", "sendrecv")
+        assert first_lines(sent) == ["UPDATE", "200 UPDATE", "200 UPDATE", "UPDATE"]
+        assert parse_message(sent[0]).header("contact") == f"<{alice.contact}>"
+        theirs._offers._offering = True
+        ours._core.agent.timers = QUICK
+        with pytest.raises(CallFailed, match="491 Request Pending"):
+            await ours.hold(method="UPDATE")
+        assert ours.media_direction == "sendrecv"
+        theirs._offers._offering = False
+        with pytest.raises(CallFailed, match="not by 'INFO'"):
+            await ours.hold(method="INFO")
+        await ours.bye()
 
 
 @in_loop
@@ -153,7 +192,7 @@ async def test_messages_and_options() -> None:
 @in_loop
 async def test_any_lost_datagram_is_made_good(loser: str, number: int) -> None:
     """Whichever datagram of a call with hold, resume and BYE gets lost: retransmission makes the call go through."""
-    async with two_phones(timers=QUICK, auto_answer=True) as (alice, bob):
+    async with two_phones(timers=QUICK, auto_answer=True, ring_s=0.01) as (alice, bob):
         sent = lose(alice if loser == "alice" else bob, number)
         ours = await alice.call(uri(bob))
         theirs = await bob.wait_call()
@@ -183,12 +222,12 @@ async def test_any_lost_datagram_of_a_cancelled_call(loser: str, number: int) ->
 @in_loop
 async def test_invite_is_repeated_with_timer_a_until_timer_b() -> None:
     """An INVITE that nobody answers goes out at 0, 1, 3, 7, 15, 31, 63 T1 (no cap), and fails after 64 T1."""
-    quick = Timers(t1_s=0.02, t2_s=0.04)
+    quick = Timers(t1_s=0.05, t2_s=0.1)  # the last one goes out T1 before the end, whatever else this machine does
     async with (
         peer(silent) as core,
         UE(owner("alice"), address="127.0.0.1", port=0, pcscf=core.address, timers=quick) as alice,
     ):
-        with pytest.raises(CallFailed, match=r"no answer in 1\.28 s: sent 7 times"):
+        with pytest.raises(CallFailed, match=r"no answer in 3\.2 s: sent 7 times"):
             await alice.call("bob")
         assert len(core.requests) == 7
         assert alice.calls == []
@@ -316,12 +355,163 @@ async def test_glare() -> None:
         ours = await alice.call(uri(bob))
         theirs = await bob.wait_call()
         await theirs.wait_state("answered")
-        sent = lose(alice)
+        sent, sent_back = lose(alice), lose(bob)
         answers = await asyncio.gather(ours.hold(), theirs.hold())
         assert [answer.status for answer in answers] == [200, 200]
         assert (ours.held, theirs.held) == (True, True)
         assert "491 INVITE" in first_lines(sent)
+        assert "491 INVITE" in first_lines(sent_back)
         await until(lambda: ours.media_direction == theirs.media_direction == "inactive")
+
+
+@in_loop
+async def test_thinking_before_a_491() -> None:
+    """A phone that takes its time says 491 that much later, and has decided before: the offer is refused anyway."""
+    async with two_phones(auto_answer=True, pending_s=0.1, timers=QUICK) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        began = asyncio.get_running_loop().time()
+        theirs._offers._offering = True
+        holding = asyncio.create_task(ours.hold())
+        sent_back = lose(bob)
+        await until(lambda: bool(sent_back))
+        theirs._offers._offering = False
+        assert first_lines(sent_back)[0] == "491 INVITE"
+        assert asyncio.get_running_loop().time() - began >= 0.1
+        assert (await holding).status == 200
+
+
+@in_loop
+async def test_how_long_to_wait_after_glare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who made the Call-ID waits 2.1 to 4 s, the other one 0 to 2 s, in steps of 10 ms (RFC 3261 section 14.1)."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        waits: list[float] = []
+
+        async def note(seconds: float) -> None:
+            waits.append(seconds)
+
+        monkeypatch.setattr("labkit.peers.offers.asyncio.sleep", note)
+        for call, first_s, last_s in ((ours, 2.1, 4.0), (theirs, 0.0, 2.0)):
+            waits.clear()
+            for _ in range(300):
+                await call._offers._wait_glare()
+            hundredths = [round(seconds * 100) for seconds in waits]
+            assert waits == pytest.approx([number / 100 for number in hundredths])
+            assert first_s * 100 <= min(hundredths) < max(hundredths) <= last_s * 100
+            call._offers._offering = False
+        monkeypatch.undo()
+
+
+@in_loop
+async def test_an_offer_waits_for_every_ack() -> None:
+    """While an ACK is missing nothing is offered; nor when the other side's next offer comes instead (section 14.1)."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        sent = lose(alice, 2)
+        waits: list[bool] = []
+        transport = bob._agent._transport
+        send = transport.send
+
+        def note(raw: bytes, destination: Any, link: Any = None) -> None:
+            if raw.startswith(b"INVITE"):
+                waits.append(theirs._acceptance.waits)
+            send(raw, destination, link)
+
+        transport.send = note  # type: ignore[method-assign]
+        await ours.hold("inactive")
+        holding = asyncio.create_task(theirs.hold())
+        await asyncio.sleep(0)
+        await ours.hold()
+        await holding
+        assert first_lines(sent) == ["INVITE", "ACK", "INVITE", "ACK", "200 INVITE"]
+        assert waits == [False]
+        assert (ours.media_direction, theirs.media_direction) == ("inactive", "inactive")
+
+
+@in_loop
+async def test_offers_that_are_refused() -> None:
+    """488 with its reason: direction and versions stay, the call lives, and the next offer is taken (RFC 3261 14.1)."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        before = ours.local_sdp
+        await theirs.refuse_offers(488)
+        for method in ("INVITE", "UPDATE"):
+            with pytest.raises(CallFailed, match="488 Not Acceptable Here") as caught:
+                await ours.hold(method=method)
+            assert '"Attribute not understood"' in str(caught.value.warning)
+        assert (ours.state, theirs.state, ours.held, ours.local_sdp) == ("answered", "answered", False, before)
+        assert (ours.media_direction, theirs.media_direction) == ("sendrecv", "sendrecv")
+        await theirs.refuse_offers(0)
+        assert (await ours.hold()).status == 200
+        with pytest.raises(CallFailed, match="from 400 to 699"):
+            await theirs.refuse_offers(200)
+
+
+@in_loop
+async def test_every_direction_from_its_writers_view() -> None:
+    """What one side offers is answered from the other one's view; recvonly is no hold; no other direction exists."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        for offered, answered in (("sendonly", "recvonly"), ("recvonly", "sendonly"), ("inactive", "inactive")):
+            await ours.offer(offered)
+            assert (ours.media_direction, theirs.media_direction) == (offered, answered)
+            assert ours.held == (offered != "recvonly")
+        with pytest.raises(CallFailed, match="A direction is one of"):
+            await ours.offer("both")
+
+
+@in_loop
+async def test_a_hold_that_requires_what_the_other_side_lacks() -> None:
+    """A re-INVITE with a Require of its own is answered 420 as any request is, and the call goes on as before."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        with pytest.raises(CallFailed) as refused:
+            await ours.hold(headers=("Require: sec-agree",))
+        assert (refused.value.status, ours.state, ours.held) == (420, "answered", False)
+        await ours.hold()
+        assert ours.held
+
+
+@in_loop
+async def test_hold_of_rfc_2543() -> None:
+    """By c=0.0.0.0: the held side hears of it and sends nowhere; resuming brings the address back."""
+    async with two_phones(auto_answer=True, rtp=True) as (alice, bob):
+        ours = await alice.call(uri(bob), rtp=True)
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        await ours.hold(old_way=True)
+        assert b"c=IN IP4 0.0.0.0" in ours.local_sdp
+        assert (ours.held, theirs.held_by_peer, theirs.media_direction) == (True, True, "recvonly")
+        stream = theirs._core.stream
+        assert stream is not None
+        assert stream._remote is None
+        await ours.resume()
+        assert stream._remote == ("127.0.0.1", ours._core.stream.port)  # type: ignore[union-attr]
+        assert theirs.media_direction == "sendrecv"
+
+
+@in_loop
+async def test_staying_on_the_line() -> None:
+    """A call that goes on is stayed in for so long; one that ends meanwhile says so."""
+    async with two_phones(auto_answer=True) as (alice, bob):
+        ours = await alice.call(uri(bob))
+        theirs = await bob.wait_call()
+        await ours.stay(0.02)
+        staying = asyncio.create_task(ours.stay(10))
+        await asyncio.sleep(0)
+        await theirs.bye()
+        with pytest.raises(CallFailed, match="is over: hung up by the other side"):
+            await staying
 
 
 @in_loop

@@ -7,34 +7,52 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Protocol
 
-from labkit.errors import CallFailed, SipError
-from labkit.peers.dialog_state import DialogId, dialog_id
+from labkit.errors import CallFailed, SipError, StackError
+from labkit.peers.admission import ALLOW, EVENTS, is_acceptable, phrase
+from labkit.peers.dialog_state import Dialog, DialogId, dialog_id
+from labkit.peers.dual_transport import DualTransport, over_tcp
+from labkit.peers.mirror import Mirror
+from labkit.peers.mirrored_transport import MirroredTransport
 from labkit.peers.transaction import MAGIC_COOKIE, ServerTransaction, Timers, Transactions, build_response
-from labkit.peers.transport import Endpoint, TcpLink, Transport, make_transport
+from labkit.peers.transport import Deliver, Endpoint, Failed, TcpLink, TcpTransport, Transport, UdpTransport
+from labkit.wire.hep import PROTOCOL_RTP
 from labkit.wire.sip import (
-    VERSION,
     SipMessage,
     parse_address,
     parse_message,
     parse_uri,
     parse_via,
-    problems,
     salvage,
     split_list,
 )
 
-if TYPE_CHECKING:
-    from labkit.peers.dialog import Call
-
-ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, UPDATE"
-"""Methods that a phone serves; it says so in Allow."""
-SUPPORTED: Final = ("path",)
-"""Extensions that a phone understands when somebody requires them."""
-_OTHER_METHODS = frozenset({"REGISTER", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "PRACK", "INFO"})
-
 _log = logging.getLogger(__name__)
+
+MIRROR_ID = 5004
+"""Tells phones' copies of sound from copies of others."""
+
+
+class DialogUsage(Protocol):
+    """What lives in a dialog: a call or a subscription."""
+
+    def receive(self, server: ServerTransaction) -> None:
+        """Take a request within the dialog."""
+
+    def switch_off(self) -> None:
+        """End without a word."""
+
+
+class InviteUsage(DialogUsage, Protocol):
+    """What an INVITE has made."""
+
+    def receive_ack(self, request: SipMessage) -> None:
+        """Take the ACK to a 2xx."""
+
+
+Gate = Callable[[bytes, Endpoint, TcpLink | None], bool]
+"""Sees every message before anybody else; True when nothing more is to be done with it."""
 
 
 class Agent:
@@ -50,6 +68,17 @@ class Agent:
         timers: Timers,
         access_network: str,
         serve: Callable[[ServerTransaction], None],
+        body_types: tuple[str, ...] = ("application/sdp", "text/plain"),
+        info_packages: tuple[str, ...] = (),
+        allow: str = ALLOW,
+        gate: Gate | None = None,
+        large_bytes: int = 0,
+        extensions: tuple[str, ...] = (),
+        session_expires_s: int = 1800,
+        min_se_s: int = 90,
+        rtcp_interval_s: float = 5.0,
+        mirror: Endpoint | None = None,
+        pending_s: float = 0.0,
     ) -> None:
         self.address = address
         self.port = port
@@ -57,14 +86,37 @@ class Agent:
         """Where requests go first, the P-CSCF; None for a phone that calls others directly."""
         self.timers = timers
         self.access_network = access_network
-        self.calls: dict[DialogId, Call] = {}
+        self.calls: dict[DialogId, InviteUsage] = {}
         """Calls that have a dialog."""
+        self.subscriptions: dict[tuple[str, str], DialogUsage] = {}
+        """Subscriptions by Call-ID and our tag: the first NOTIFY brings the other tag."""
+        self.body_types = body_types
+        """Media types of bodies that the phone takes, for Accept."""
+        self.info_packages = info_packages
+        """Info packages that the phone takes in calls, for Recv-Info (RFC 6086)."""
+        self.extensions = extensions
+        """Option tags of the extensions in use: "100rel", "timer"."""
+        self.session_expires_s, self.min_se_s = session_expires_s, min_se_s
+        """Session interval to ask for, and the shortest one to agree to (RFC 4028)."""
+        self.rtcp_interval_s = rtcp_interval_s
+        """Time between RTCP reports in calls with sound, on average."""
+        self.pending_s = pending_s
+        """How long it takes to say 491 to an offer that crosses one of our own."""
+        self.media_mirror = (
+            Mirror(mirror, transport="udp", protocol=PROTOCOL_RTP, capture_id=MIRROR_ID) if mirror else None
+        )
+        """Gets a copy of all sound that is sent, where packets cannot be sniffed."""
+        self.allow = allow
+        """Methods that are served, for Allow."""
         self.dropped = 0
         """Datagrams and messages that could not even be answered."""
         self.faults = 0
         """Messages that made the phone itself fail; always 0, or there is a bug (it is in the log)."""
-        self._transport: Transport = make_transport(transport, self._deliver, self._failed)
+        own = _make_transport(transport, self._deliver, self._failed, large_bytes)
+        self._transport = MirroredTransport(own, mirror) if mirror else own
+        self._large_bytes = large_bytes if isinstance(own, DualTransport) else 0
         self._serve = serve
+        self._gate = gate
         self._media_port = 39998
         self._branch_stem = MAGIC_COOKIE + secrets.token_hex(6)
         self._branches = 0
@@ -85,12 +137,16 @@ class Agent:
         """Give the port back and stop every clock."""
         for call in list(self.calls.values()):
             call.switch_off()
+        for subscription in list(self.subscriptions.values()):
+            subscription.switch_off()
         for task in list(self._tasks):
             task.cancel()
         if self._transactions is not None:
             self._transactions.close()
             self._transactions = None
             self._transport.close()
+        if self.media_mirror is not None:
+            self.media_mirror.close()
 
     @property
     def transactions(self) -> Transactions:
@@ -161,22 +217,40 @@ class Agent:
         body: bytes = b"",
     ) -> bytes:
         """Write a request (RFC 3261 section 8.1.1); `headers` are whole header lines."""
-        lines = [
-            f"{method} {uri} SIP/2.0",
-            f"{self._via}{branch};rport",
-            "Max-Forwards: 70",
-            f"From: {from_}",
-            f"To: {to}",
-            f"Call-ID: {call_id}",
-            f"CSeq: {cseq} {method}",
-            *headers,
-        ]
+        lines = [*headers]
         if self.access_network and method not in ("ACK", "CANCEL"):
             lines.append(f"P-Access-Network-Info: {self.access_network}")
         if body:
             lines.append(f"Content-Type: {content_type}")
         lines.append(f"Content-Length: {len(body)}\r\n\r\n")
-        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
+        text = (
+            f"{method} {uri} SIP/2.0\r\n{self._via}{branch};rport\r\nMax-Forwards: 70\r\nFrom: {from_}\r\nTo: {to}\r\n"
+            f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n"
+        )
+        raw = (text + "\r\n".join(lines)).encode("utf-8", "surrogateescape") + body
+        return over_tcp(raw) if 0 < self._large_bytes < len(raw) else raw
+
+    def compose_in(
+        self, dialog: Dialog, method: str, headers: Iterable[str] = (), content_type: str = "", body: bytes = b""
+    ) -> tuple[bytes, str, Endpoint]:
+        """Write a request within a dialog, with the CSeq that the dialog has now: (bytes, branch, where it goes)."""
+        uri, routes = dialog.request_line
+        branch = self.new_branch()
+        raw = self.compose(
+            method,
+            uri,
+            from_=dialog.local,
+            to=dialog.remote,
+            call_id=dialog.call_id,
+            cseq=dialog.local_cseq,
+            branch=branch,
+            headers=(*(f"Route: {route}" for route in routes), *headers),
+            content_type=content_type,
+            body=body,
+        )
+        if self._large_bytes and _asks_for_tcp(routes[0] if routes else uri):
+            raw = over_tcp(raw)
+        return raw, branch, self.next_hop(uri, routes)
 
     async def request(self, raw: bytes, branch: str, method: str, destination: Endpoint) -> SipMessage:
         """Send a request and wait for its final response, whatever it is.
@@ -184,7 +258,12 @@ class Agent:
         Raises:
             CallFailed: none came.
         """
-        return await self.transactions.send(raw, branch, method, destination).answer
+        transaction = self.transactions.send(raw, branch, method, destination)
+        try:
+            return await transaction.answer
+        except asyncio.CancelledError:
+            transaction.fail("before its sender stopped waiting")  # and nothing is sent again
+            raise
 
     def send(self, raw: bytes, destination: Endpoint) -> None:
         """Send a message that belongs to no transaction: an ACK to a 2xx."""
@@ -216,7 +295,7 @@ class Agent:
         return self.proxy
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
-    def _failed(self, destination: Endpoint, why: str) -> None:
+    def _failed(self, destination: Endpoint, why: str, unsent: list[bytes]) -> None:
         if self._transactions is not None:
             self._transactions.failed(destination, why)
 
@@ -224,6 +303,8 @@ class Agent:
         if self._transactions is None:
             return
         try:
+            if self._gate is not None and self._gate(raw, source, link):
+                return
             message = parse_message(raw)
             if message.status:
                 self._transactions.receive_response(message)
@@ -231,6 +312,8 @@ class Agent:
                 self._transactions.receive_request(message, source, link)
         except SipError as error:
             self._answer_broken(raw, source, link, str(error))
+        except CallFailed:
+            self.dropped += 1  # it names a place where no answer can be sent to
         except Exception:
             self.faults += 1
             _log.exception("a phone failed on a message of %d bytes from %s", len(raw), source)
@@ -247,7 +330,7 @@ class Agent:
             via = parse_via((split_list(request.header("via") or "") or ("",))[0])
         except SipError:
             return
-        answer = build_response(request, 400, (), _phrase(why), b"", secrets.token_hex(4))
+        answer = build_response(request, 400, (), phrase(why), b"", secrets.token_hex(4))
         port = source[1] if via.param("rport") is not None else via.port or 5060
         self._transport.send(answer.to_bytes(), (source[0], port), link)
 
@@ -259,48 +342,54 @@ class Agent:
     def _on_request(self, transaction: ServerTransaction) -> None:
         """Check a request in the order of RFC 3261 section 8.2, then serve it or hand it to its call."""
         request = transaction.request
-        if not self._acceptable(transaction):
+        if not is_acceptable(transaction, self):
             return
-        if request.to_tag is not None:
+        if request.method == "NOTIFY":
+            self._receive_notify(transaction)
+        elif request.to_tag is not None:
             call = self.calls.get(dialog_id(request))
             if call is None:
                 transaction.respond(481)
             else:
                 call.receive(transaction)
-        elif request.method in ("BYE", "UPDATE"):
+        elif request.method in ("BYE", "UPDATE", "INFO", "PRACK"):
             transaction.respond(481)
         else:
             self._serve(transaction)
 
-    def _acceptable(self, transaction: ServerTransaction) -> bool:
+    def _receive_notify(self, transaction: ServerTransaction) -> None:
+        """A NOTIFY of no subscription is 481, one of an event that nobody knows here 489 (RFC 6665 section 4.1.3)."""
         request = transaction.request
-        wrong = problems(request)
-        required = tuple(tag for tag in request.all("require") if tag.lower() not in SUPPORTED)
-        encoding = request.all("content-encoding")
-        if request.version.upper() != VERSION:
-            transaction.respond(505)
-        elif wrong:
-            transaction.respond(400, reason=_phrase(wrong[0]))
-        elif request.method not in ALLOW.split(", "):
-            transaction.respond(405 if request.method in _OTHER_METHODS else 501, ("Allow", ALLOW))
-        elif not _is_readable_uri(request.request_uri):
-            transaction.respond(400, reason="Unreadable Request-URI")
-        elif parse_uri(request.request_uri).scheme not in ("sip", "sips", "tel"):
-            transaction.respond(416)
-        elif required:
-            transaction.respond(420, ("Unsupported", ", ".join(required)))
-        elif request.body and encoding and any(one.lower() != "identity" for one in encoding):
-            transaction.respond(415, ("Accept-Encoding", "identity"))
+        event = (request.header("event") or "").partition(";")[0].strip()
+        subscription = self.subscriptions.get((request.call_id or "", request.to_tag or ""))
+        if event not in EVENTS:
+            transaction.respond(489, ("Allow-Events", ", ".join(EVENTS)))
+        elif subscription is None:
+            transaction.respond(481)
         else:
-            return True
+            subscription.receive(transaction)
+
+
+def _make_transport(name: str, deliver: Deliver, failed: Failed, large_bytes: int) -> Transport:
+    """Make a transport; "udp" with a limit for large requests is both UDP and TCP.
+
+    Raises:
+        StackError: it is neither "udp" nor "tcp".
+    """
+    kind = name.lower()
+    if kind not in ("udp", "tcp"):
+        raise StackError(f'A phone speaks "udp" or "tcp", not {name!r}.')
+    if kind == "tcp":
+        return TcpTransport(deliver, failed)
+    return DualTransport(deliver, failed) if large_bytes else UdpTransport(deliver, failed)
+
+
+def _asks_for_tcp(hop: str) -> bool:
+    """Whether a URI or Route names TCP."""
+    try:
+        return (parse_uri(parse_address(hop).uri).param("transport") or "").lower() == "tcp"
+    except SipError:
         return False
-
-
-def answer_options(transaction: ServerTransaction) -> None:
-    """Tell what the phone can do (RFC 3261 section 11.2)."""
-    transaction.respond(
-        200, ("Allow", ALLOW), ("Accept", "application/sdp, text/plain"), ("Supported", ", ".join(SUPPORTED))
-    )
 
 
 def is_address(host: str) -> bool:
@@ -310,16 +399,3 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_readable_uri(uri: str) -> bool:
-    try:
-        parse_uri(uri)
-    except SipError:
-        return False
-    return True
-
-
-def _phrase(text: str) -> str:
-    """A reason phrase of one line."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:120]

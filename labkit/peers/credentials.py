@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import secrets
-from dataclasses import dataclass
-from typing import Protocol
+import os
+from typing import NamedTuple, Protocol
 
 from labkit.errors import AkaError
 from labkit.wire.aka import Milenage, answer_challenge, digest_response, parse_auth, split_nonce
@@ -35,8 +34,7 @@ class Subscription(Protocol):
         """The secret of a user without a SIM; empty for a SIM."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What the phone says to one challenge."""
 
     header: str
@@ -49,8 +47,7 @@ class Reply:
     """For a refusal: what was wrong with the challenge."""
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """What counts of a WWW-Authenticate (RFC 7616 section 3.3)."""
 
     realm: str
@@ -72,28 +69,16 @@ def read_challenge(text: str) -> Challenge:
         AkaError: it is no digest challenge.
     """
     auth = parse_auth(text)
-    realm = nonce = algorithm = qop = ""
-    opaque: str | None = None
+    found: dict[str, str] = {}
     for name, value in auth.params:
-        lower = name.lower()
-        if lower == "realm":
-            realm = _bare(value)
-        elif lower == "nonce":
-            nonce = _bare(value)
-        elif lower == "algorithm":
-            algorithm = _bare(value)
-        elif lower == "qop":
-            qop = "auth" if "auth" in [one.strip() for one in _bare(value).lower().split(",")] else ""
-        elif lower == "opaque":
-            opaque = _bare(value)
+        # without its quotes; escapes stay, for it is sent back and hashed as it came (RFC 7616 section 3.4)
+        found[name.lower()] = value[1:-1] if value[:1] == '"' and len(value) > 1 else value
+    nonce = found.get("nonce", "")
     if auth.scheme.lower() != "digest" or not nonce:
         raise AkaError(f"No digest challenge: {text[:60]!r}", field="WWW-Authenticate", spec="RFC 7616")
-    return Challenge(realm, nonce, algorithm, qop, opaque)
-
-
-def _bare(value: str) -> str:
-    """A value without its quotes; escapes stay, for it is sent back and hashed as it came (RFC 7616 section 3.4)."""
-    return value[1:-1] if value[:1] == '"' and len(value) > 1 else value
+    offered = found.get("qop", "").lower()
+    qop = "auth" if offered == "auth" or "auth" in [one.strip() for one in offered.split(",")] else ""
+    return Challenge(found.get("realm", ""), nonce, found.get("algorithm", ""), qop, found.get("opaque"))
 
 
 class Credentials:
@@ -170,7 +155,7 @@ class Credentials:
 
     def _respond(self, params: Challenge, secret: str | bytes, method: str, uri: str) -> str:
         self._count += 1
-        count, cnonce = f"{self._count:08x}", secrets.token_hex(8)
+        count, cnonce = f"{self._count:08x}", os.urandom(8).hex()
         response = digest_response(
             username=self.username,
             realm=params.realm,

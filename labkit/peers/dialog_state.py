@@ -90,6 +90,21 @@ def callee_dialog(invite: SipMessage, local_tag: str) -> Dialog:
     )
 
 
+def notified_dialog(notify: SipMessage) -> Dialog:
+    """The subscriber's dialog, made by a NOTIFY that came before the 2xx to its SUBSCRIBE (RFC 6665 section 4.4.1)."""
+    return Dialog(
+        call_id=notify.call_id or "",
+        local=notify.header("to") or "",
+        remote=notify.header("from") or "",
+        local_tag=notify.to_tag or "",
+        remote_tag=notify.from_tag or "",
+        route_set=notify.all("record-route"),
+        remote_target=contact_uri(notify) or "",
+        local_cseq=1,
+        remote_cseq=notify.cseq or 0,
+    )
+
+
 def dialog_id(request: SipMessage) -> DialogId:
     """The dialog that a request within one belongs to, as its receiver names it."""
     return request.call_id or "", request.to_tag or "", request.from_tag or ""

@@ -1,13 +1,14 @@
 """The sound of a call: real RTP and RTCP over UDP, with a clock of its own (RFC 3550).
 
-Every 20 ms a packet of PCMU goes out. The RTP timestamp counts samples of that clock whether or not packets are sent,
-so that a pause (hold) shows as a jump of the timestamp and none of the sequence number, and the first packet after it
-carries the marker.
+Every 20 ms a packet of PCMU goes out: a tone, or music for somebody who is held. The RTP timestamp counts samples of
+that clock whether or not packets are sent, so that a pause (hold) shows as a jump of the timestamp and none of the
+sequence number, and the first packet after it carries the marker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import socket
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.errors import ProtocolError, StackError
+from labkit.peers.mirror import Mirror
 from labkit.peers.transport import Endpoint
 from labkit.wire import rtp, sdp
 
@@ -45,11 +47,22 @@ class MediaReport:
 class AudioStream:
     """One audio stream in both directions: an RTP port and the RTCP port above it."""
 
-    def __init__(self, *, tone_hz: int = 400, rtcp_interval_s: float = 5.0) -> None:
+    def __init__(self, *, tone_hz: int = 400, rtcp_interval_s: float = 5.0, mirror: Mirror | None = None) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            tone_hz: what it sounds like, a multiple of 50 Hz.
+            rtcp_interval_s: time between RTCP reports, on average.
+            mirror: gets a copy of everything that is sent, where packets cannot be sniffed.
+        """
         self.port = 0
         """Our RTP port, an even number; RTCP uses the next one."""
-        self._payload = rtp.tone(tone_hz)
+        self._tone: tuple[bytes, ...] = (rtp.tone(tone_hz),)
+        self._music = rtp.music()
+        self._frames: tuple[bytes, ...] = self._tone
+        self._frame = 0
         self._rtcp_interval_s = rtcp_interval_s
+        self._mirror = mirror
         self._remote: Endpoint | None = None
         self._sending = False
         self._receiving = False
@@ -64,7 +77,7 @@ class AudioStream:
         self._due = 0.0
         self._timers: list[asyncio.TimerHandle] = []
         self._sockets: list[asyncio.DatagramTransport] = []
-        self._cname = ""
+        self._address = self._cname = ""
 
     async def open(self, address: str) -> int:
         """Take a free pair of ports and return the even one, for RTP.
@@ -79,21 +92,30 @@ class AudioStream:
         rtcp_socket, _ = await loop.create_datagram_endpoint(lambda: receivers[1], sock=pair[1])
         self._sockets = [rtp_socket, rtcp_socket]
         self.port = int(pair[0].getsockname()[1])
-        self._cname = f"phone@{address}"
+        self._address, self._cname = address, f"phone@{address}"
         return self.port
 
-    def direct(self, remote: Endpoint, direction: str) -> None:
-        """Say where the other side listens and which way sound flows, from our point of view; starts the clock."""
+    def direct(self, remote: Endpoint | None, direction: str, *, music: bool = False) -> None:
+        """Say where the other side listens and which way sound flows, from our point of view; starts the clock.
+
+        Args:
+            remote: address and port for RTP; None where neither RTP nor RTCP may go (c=0.0.0.0).
+            direction: one of `labkit.wire.sdp.DIRECTIONS`.
+            music: send music instead of the tone.
+        """
         self._remote = remote
         sending = sdp.sends(direction)
         if sending and not self._sending:
             self._marker = True
+        frames = self._music if music else self._tone
+        if frames is not self._frames:
+            self._frames, self._frame = frames, 0
         self._sending, self._receiving = sending, sdp.receives(direction)
         if not self._timers and self._sockets:
             loop = asyncio.get_running_loop()
             self._due = loop.time()
             self._timers = [loop.call_later(0, self._tick)]
-            self._timers.append(loop.call_later(self._rtcp_interval_s / 2, self._report))
+            self._timers.append(loop.call_later(self._rtcp_pause_s() / 2, self._report))
 
     def report(self) -> MediaReport:
         """What has been sent and received so far."""
@@ -138,13 +160,21 @@ class AudioStream:
     def _send_packet(self) -> None:
         if not self._sending or self._remote is None or self._remote[1] == 0:
             return
-        packet = rtp.RtpPacket(
-            rtp.PCMU, self._sequence, self._timestamp, self._ssrc, self._payload, marker=self._marker
-        )
-        self._sockets[0].sendto(packet.to_bytes(), self._remote)
+        payload = self._frames[self._frame]
+        packet = rtp.RtpPacket(rtp.PCMU, self._sequence, self._timestamp, self._ssrc, payload, marker=self._marker)
+        self._send(0, packet.to_bytes())
         self._marker = False
+        self._frame = (self._frame + 1) % len(self._frames)
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._sent += 1
+
+    def _send(self, offset: int, raw: bytes) -> None:
+        """Send from our RTP port (0) or RTCP port (1) to the other side's."""
+        assert self._remote is not None
+        target = self._remote[0], self._remote[1] + offset
+        self._sockets[offset].sendto(raw, target)
+        if self._mirror is not None:
+            self._mirror.send(raw, (self._address, self.port + offset), target)
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
     def _receive_rtp(self, raw: bytes) -> None:
@@ -180,7 +210,11 @@ class AudioStream:
         else:
             self._send_rtcp(rtp.receiver_report(self._ssrc, self._blocks()))
         loop = asyncio.get_running_loop()
-        self._timers[1] = loop.call_later(self._rtcp_interval_s, self._report)
+        self._timers[1] = loop.call_later(self._rtcp_pause_s(), self._report)
+
+    def _rtcp_pause_s(self) -> float:
+        """Between half and one and a half times the interval, so that reports of many do not come in step (6.3.1)."""
+        return self._rtcp_interval_s * random.uniform(0.5, 1.5)
 
     def _send_rtcp(self, packet: rtp.RtcpPacket) -> None:
         if self._remote is None or self._remote[1] == 0:
@@ -188,7 +222,7 @@ class AudioStream:
         parts = [packet, rtp.source_description(self._ssrc, self._cname)]
         if packet.packet_type == rtp.BYE:
             parts = [rtp.receiver_report(self._ssrc, self._blocks()), parts[1], packet]
-        self._sockets[1].sendto(b"".join(part.to_bytes() for part in parts), (self._remote[0], self._remote[1] + 1))
+        self._send(1, b"".join(part.to_bytes() for part in parts))
         self._rtcp_sent += 1
 
     def _blocks(self) -> tuple[rtp.ReportBlock, ...]:

@@ -20,6 +20,12 @@ class Negotiation:
     """The state of offer and answer on one side of one call."""
 
     def __init__(self, address: str, port: int) -> None:
+        """Begin.
+
+        Args:
+            port: where sound is wanted; 0 for a session without any, as a USSD dialogue is: then every stream is
+                offered and answered with port 0 (RFC 3264 sections 5.1 and 6).
+        """
         self.wish = "sendrecv"
         """What this side wants: "sendrecv", or "sendonly" or "inactive" while it holds."""
         self.local: sdp.SessionDescription | None = None
@@ -34,13 +40,17 @@ class Negotiation:
 
     @property
     def remote_endpoint(self) -> Endpoint | None:
-        """Where the other side wants to receive sound; None before it has said so."""
+        """Where the other side wants to receive sound; None before it has said so, and while it is held the old way.
+
+        To an address of 0.0.0.0 neither RTP nor RTCP is sent (RFC 3264 section 8.4).
+        """
         if self.remote is None or self._stream >= len(self.remote.media):
             return None
         try:
-            return self.remote.media_address(self._stream)
+            endpoint = self.remote.media_address(self._stream)
         except SdpError:
             return None
+        return None if endpoint[0] == sdp.NOWHERE else endpoint
 
     @property
     def held_by_peer(self) -> bool:
@@ -52,19 +62,26 @@ class Negotiation:
             return "inactive"
         return self.remote.direction_of(self._stream)
 
-    def offer(self, wish: str | None = None) -> bytes:
+    @property
+    def plays_music(self) -> bool:
+        """Whether this side holds the other one and may send: then what it sends is music."""
+        return self.wish == "sendonly"
+
+    def offer(self, wish: str | None = None, *, nowhere: bool = False) -> bytes:
         """Write an offer with this side's wish; its version grows when something changed.
 
         Args:
             wish: a direction instead of the present wish, which stays as it is until the answer has come.
+            nowhere: hold the old way: no direction, and 0.0.0.0 as the address to send to.
         """
-        direction = wish or self.wish
+        direction = "sendrecv" if nowhere else wish or self.wish
         if self.local is None:
             self.local = sdp.audio_description(
                 self._address, self._port, session_id=self._session_id, direction=direction
             )
         else:
-            self.local = self._changed(self.local.with_direction(direction, self._stream))
+            changed = self.local.with_direction(direction, self._stream)
+            self.local = self._changed(changed.with_connection(sdp.NOWHERE if nowhere else self._address))
         return self.local.to_bytes()
 
     def answer(self, raw: bytes) -> bytes:
@@ -74,6 +91,8 @@ class Negotiation:
             SdpError: it is not readable, or has no stream that this phone can take (then its field is "codec").
         """
         offer = sdp.parse_sdp(raw)
+        if not self._port:
+            return self._answer_silent(offer)
         index = usable_stream(offer)
         direction = sdp.answer_direction(offer.direction_of(index), self.wish)
         self.remote, self._stream, self.direction = offer, index, direction
@@ -81,6 +100,12 @@ class Negotiation:
         media = tuple(ours.media[0] if number == index else sdp.refused(one) for number, one in enumerate(offer.media))
         answer = sdp.SessionDescription(ours.lines, media)
         self.local = answer if self.local is None else self._changed(answer)
+        return self.local.to_bytes()
+
+    def _answer_silent(self, offer: sdp.SessionDescription) -> bytes:
+        ours = sdp.audio_description(self._address, 0, session_id=self._session_id)
+        self.remote = offer
+        self.local = sdp.SessionDescription(ours.lines, tuple(sdp.refused(one) for one in offer.media))
         return self.local.to_bytes()
 
     def take_answer(self, raw: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from dataclasses import dataclass
 
@@ -44,17 +45,21 @@ class Registration:
         public_identity: str,
         contact_user: str,
         answer_delay_s: float,
+        features: tuple[str, ...] = (),
     ) -> None:
         self._answer_delay_s = answer_delay_s
         self._agent = agent
         self._credentials = credentials
         self._identity = public_identity
         self._contact_user = contact_user
+        self._features = "".join(f";{feature}" for feature in features)
         self._uri = f"sip:{credentials.realm}"
         self._call_id = secrets.token_hex(10)
         self._cseq = 0
         self._accepted: tuple[SipMessage, int] | None = None
         self._granted: Registered | None = None
+        self.busy = False
+        """Whether a REGISTER is under way."""
 
     async def register(self, expires_s: int) -> SipMessage:
         """Register for so many seconds (0 takes the registration back), and return the final response.
@@ -62,7 +67,14 @@ class Registration:
         Raises:
             CallFailed: the network refused, gave no answer, or could not prove itself.
         """
-        tag = secrets.token_hex(4)
+        self.busy = True
+        try:
+            return await self._register(expires_s)
+        finally:
+            self.busy = False
+
+    async def _register(self, expires_s: int) -> SipMessage:
+        tag = os.urandom(4).hex()
         proof = self._credentials.again("REGISTER", self._uri) or self._credentials.blank(self._uri)
         headers = {"Authorization": proof}
         proven: set[str] = set()
@@ -118,12 +130,12 @@ class Registration:
             call_id=self._call_id,
             cseq=self._cseq,
             branch=branch,
-            headers=(
-                f"Contact: <{self._agent.contact(self._contact_user)}>;expires={expires_s}",
+            headers=[
+                f"Contact: <{self._agent.contact(self._contact_user)}>{self._features};expires={expires_s}",
                 f"Expires: {expires_s}",
                 "Supported: path",
-                *(f"{name}: {value}" for name, value in headers.items()),
-            ),
+                *[f"{name}: {value}" for name, value in headers.items()],
+            ],
         )
         return raw, branch
 
@@ -146,6 +158,11 @@ class Registration:
                 path=response.all("path"),
             )
         return self._granted
+
+    def lose(self) -> None:
+        """The network has ended the registration: forget what it gave (TS 24.229 section 5.1.1.7)."""
+        self._accepted = self._granted = None
+        self._credentials.forget()
 
     def _take(self, response: SipMessage, asked_s: int) -> None:
         self._granted = None

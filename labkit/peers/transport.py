@@ -30,35 +30,24 @@ class Transport(Protocol):
 
     name: str
     """"UDP" or "TCP", as Via writes it."""
-    reliable: bool
-    """Whether lost bytes are sent again below SIP, so that SIP need not do it."""
 
     async def open(self, address: str, port: int) -> int: ...
     def send(self, raw: bytes, destination: Endpoint, link: TcpLink | None = None) -> None: ...
+    def is_reliable(self, raw: bytes) -> bool:
+        """Whether lost bytes of this request are sent again below SIP, so that SIP need not do it."""
+
     def close(self) -> None: ...
 
 
 Deliver = Callable[[bytes, Endpoint, "TcpLink | None"], None]
-Failed = Callable[[Endpoint, str], None]
-
-
-def make_transport(name: str, deliver: Deliver, failed: Failed) -> Transport:
-    """Make the transport of that name.
-
-    Raises:
-        StackError: it is neither "udp" nor "tcp".
-    """
-    kinds: dict[str, type[UdpTransport] | type[TcpTransport]] = {"udp": UdpTransport, "tcp": TcpTransport}
-    if name.lower() not in kinds:
-        raise StackError(f'A phone speaks "udp" or "tcp", not {name!r}.')
-    return kinds[name.lower()](deliver, failed)
+Failed = Callable[[Endpoint, str, list[bytes]], None]
+"""(destination, why, what could not be sent at all)."""
 
 
 class UdpTransport(asyncio.DatagramProtocol):
     """One UDP socket, one message a datagram."""
 
     name = "UDP"
-    reliable = False
 
     def __init__(self, deliver: Deliver, failed: Failed) -> None:
         self._deliver = deliver
@@ -85,6 +74,10 @@ class UdpTransport(asyncio.DatagramProtocol):
         """Send one datagram; nothing tells whether it arrives."""
         if self._transport is not None:
             self._transport.sendto(raw, destination)
+
+    def is_reliable(self, raw: bytes) -> bool:
+        """UDP is not."""
+        return False
 
     def datagram_received(self, raw: bytes, source: tuple[str, int]) -> None:
         """Called by asyncio for every datagram."""
@@ -165,7 +158,6 @@ class TcpTransport:
     """
 
     name = "TCP"
-    reliable = True
 
     def __init__(self, deliver: Deliver, failed: Failed) -> None:
         self.deliver = deliver
@@ -203,6 +195,10 @@ class TcpTransport:
             task = asyncio.get_running_loop().create_task(self._connect(destination))
             self._opening[destination] = (task, [raw])
 
+    def is_reliable(self, raw: bytes) -> bool:
+        """TCP is."""
+        return True
+
     async def _connect(self, destination: Endpoint) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -210,8 +206,8 @@ class TcpTransport:
                 lambda: TcpLink(self, destination), *destination, local_addr=(self._address, 0)
             )
         except OSError as error:
-            del self._opening[destination]
-            self._failed(destination, f"no TCP connection: {error.strerror or error}")
+            _, unsent = self._opening.pop(destination)
+            self._failed(destination, f"no TCP connection: {error.strerror or error}", unsent)
             return
         for raw in self._opening.pop(destination)[1]:
             link.write(raw)
@@ -226,7 +222,7 @@ class TcpTransport:
         """Forget a connection, and tell whoever waits for an answer over it."""
         if self._links.get(link.peer) is link:
             del self._links[link.peer]
-            self._failed(link.peer, "the TCP connection was closed")
+            self._failed(link.peer, "the TCP connection was closed", [])
 
     def close(self) -> None:
         """Close everything."""

@@ -18,9 +18,15 @@ import os
 import re
 import socket
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from yardstick import TARGET_US, yardstick_us
 
 from labkit.peers.ue import UE
 from labkit.wire.aka import Milenage, build_nonce, next_sqn
@@ -28,7 +34,6 @@ from labkit.wire.aka import Milenage, build_nonce, next_sqn
 REALM = "ims.mnc001.mcc001.3gppnetwork.org"
 K = bytes.fromhex("465b5ce8b199b49faa5f0a2ee238a6bc")
 OPC = bytes.fromhex("cd63cb71954a9f4e48a5994e37a02baf")
-GOAL_YARDSTICK_US = 3.9
 _COPIED = re.compile(rb"^(?:Via|From|To|Call-ID|CSeq|Contact):[^\r]*\r\n", re.MULTILINE)
 
 
@@ -100,22 +105,6 @@ async def register_all(port: int, phones: int, seconds: float, scheme: str) -> t
     return len(times), cpu, wall, times
 
 
-def _calibrate() -> float:
-    """Time the plainest reading of a message's headers, in us: the yardstick for how fast a machine is."""
-    lines = "".join(f"Header-{number}: value of header {number:040}\r\n" for number in range(12))
-    raw = b"SIP/2.0 200 OK\r\n" + lines.encode() + b"\r\n"
-    best = float("inf")
-    for _ in range(8):
-        started = time.process_time()
-        for _ in range(300):
-            found: dict[str, list[str]] = {}
-            for line in raw[: raw.find(b"\r\n\r\n")].decode().split("\r\n")[1:]:
-                name, _, value = line.partition(":")
-                found.setdefault(name, []).append(value.strip())
-        best = min(best, (time.process_time() - started) / 300 * 1e6)
-    return best
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,11 +121,11 @@ def main() -> None:
         stub.start()
         port = ours.recv()
         for _ in range(options.repeat):
-            before = _calibrate()
+            before = yardstick_us()
             count, cpu, wall, times = asyncio.run(register_all(port, phones, options.seconds, scheme))
             p50, p99 = statistics.median(times), sorted(times)[int(len(times) * 0.99)]
-            yardstick = (before + _calibrate()) / 2
-            scaled = count / cpu * yardstick / GOAL_YARDSTICK_US
+            yardstick = (before + yardstick_us()) / 2
+            scaled = count / cpu * yardstick / TARGET_US
             print(
                 f"{scheme:11} {phones:6} {count:14} {count / cpu:11.0f} {cpu / count * 1e6:12.1f} {count / wall:11.0f}"
                 f" {p50 * 1e3:7.2f} {p99 * 1e3:7.2f} {yardstick:13.1f} {scaled:7.0f}"

@@ -179,3 +179,73 @@ async def test_calls_that_go_nowhere(lab: RunningLab, people: dict[str, Subscrib
                 await alice.call(target)
             assert caught.value.status in statuses
             assert f"INVITE {target} (CSeq 1)" in str(caught.value)
+
+
+@in_loop
+async def test_watching_ones_registration(lab: RunningLab, people: dict[str, Subscriber]) -> None:
+    """A phone hears of its registration: active at once, terminated after an RTR; it refreshes and ends its watch."""
+    async with phone(lab, people["alice"], 11) as alice:
+        await alice.register()
+        watch = await alice.subscribe_registration()
+        identities = set(people["alice"].impus)
+        assert {(one.aor, one.state) for one in watch.registrations} == {(uri, "active") for uri in identities}
+        (contact,) = {one.contacts[0].uri for one in watch.registrations}
+        assert contact == alice.contact
+        assert {one.contacts[0].event for one in watch.registrations} <= {"registered", "created"}
+        assert (await watch.refresh()).status == 200
+        outcome = await asyncio.to_thread(lab.hss.deregister, "alice")
+        assert outcome.result == "DIAMETER_SUCCESS"
+        told = await watch.wait_notify("terminated")
+        assert told.reginfo is not None
+        assert {one.aor for one in told.reginfo.registrations} == identities
+        assert watch.state == "active"
+        await alice.register()
+        again = await alice.subscribe_registration()
+        assert (await again.unsubscribe()).status == 200
+        assert again.reason == "ended here"
+        with pytest.raises(CallFailed, match="480"):  # nobody serves Bob, so nobody can tell
+            await alice.subscribe_registration(target=f"sip:bob@{lab.realm}")
+        await alice.deregister()
+        assert alice.faults == 0
+
+
+@in_loop
+async def test_long_requests_go_over_tcp(lab: RunningLab, people: dict[str, Subscriber]) -> None:
+    """A phone on UDP sends a long INVITE and a long MESSAGE over TCP; what follows in the dialog reaches both sides."""
+    long = "x" * 1400
+    async with registered(lab, people, "udp", auto_answer=True) as (alice, bob):
+        ours = await alice.call(bob, headers=(f"Subject: {long}",))
+        theirs = await bob.wait_call()
+        await theirs.wait_state("answered")
+        assert theirs.invite is not None
+        first_hop = theirs.invite.all("via")[-1]
+        assert first_hop.startswith("SIP/2.0/TCP")
+        await ours.hold()
+        await theirs.hold()
+        await ours.resume()
+        assert (await theirs.bye()).status == 200
+        await ours.wait_state("ended")
+        assert (await alice.message(bob, long)).status in (200, 202)
+        assert (await bob.wait_message()).body == long.encode()
+
+
+@in_loop
+async def test_reliable_ringing(lab: RunningLab, people: dict[str, Subscriber]) -> None:
+    """180 with 100rel and its PRACK pass the core, and the call goes on as any other."""
+    async with (
+        phone(lab, people["alice"], 11, extensions=("100rel",)) as alice,
+        phone(lab, people["bob"], 12, extensions=("100rel",)) as bob,
+    ):
+        await alice.register()
+        await bob.register()
+        ours = await alice.call(bob, wait="ringing")
+        theirs = await bob.wait_call()
+        await theirs.answer()
+        await ours.wait_state("answered")
+        assert ours._core.dialog is not None
+        assert ours._core.dialog.local_cseq == 2  # INVITE 1, PRACK 2
+        assert (await ours.hold()).status == 200
+        assert (await theirs.bye()).status == 200
+        await alice.deregister()
+        await bob.deregister()
+        assert (alice.faults, bob.faults) == (0, 0)
