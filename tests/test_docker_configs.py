@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.lab.topology import NodeSpec, Places, Topology, load_topology, render_command, render_files
+from labkit.lab.templates import Places, render_command, render_files
+from labkit.lab.topology import NodeSpec, Topology, load_topology
 
-KAMAILIO_NODES = ("pcscf", "icscf", "scscf", "proxy")
+KAMAILIO_NODES = ("pcscf", "icscf", "scscf", "scscf2", "proxy", "prepaid", "ussd")
 MODULE_OF_FUNCTION = {
     "t_relay": "tm", "t_reply": "tm", "t_newtran": "tm", "t_check_trans": "tm", "t_on_failure": "tm", "t_set_fr": "tm",
     "t_is_canceled": "tmx", "t_branch_timeout": "tm", "sl_send_reply": "sl", "loose_route": "rr", "record_route": "rr",
@@ -20,9 +21,23 @@ MODULE_OF_FUNCTION = {
     "sht_rm": "htable", "xlog": "xlog", "is_method": "textops", "append_branch": "corex", "usleep": "cfgutils",
     "cdp_check_peer": "cdp", "lookup": "ims_registrar_scscf", "save": "ims_registrar_scscf", "sbranch_reset": "pv",
     "ims_www_authenticate": "ims_auth", "isc_match_filter": "ims_isc", "I_scscf_select": "ims_icscf",
+    "dlg_manage": "dialog", "evapi_relay": "evapi", "jansson_get": "jansson", "jsonrpc_exec": "jsonrpcs",
+    "t_continue": "tmx", "t_uac_send": "tm", "append_to_reply": "textops", "get_body_part": "textops",
+    "sht_rm_name_re": "htable", "uac_req_send": "uac",
 }  # fmt: skip
 """Which module each function that the configs call comes from."""
-ALONE = {"ctl", "kex", "debugger", "siptrace", "db_text", "cdp_avp", "presence", "ims_dialog", "ims_usrloc_scscf"}
+ALONE = {
+    "ctl",
+    "kex",
+    "debugger",
+    "siptrace",
+    "db_text",
+    "cdp_avp",
+    "presence",
+    "ims_dialog",
+    "ims_usrloc_scscf",
+    "xmlops",
+}
 """Modules that are loaded for what they are, not for a function that the script calls."""
 
 
@@ -95,7 +110,7 @@ def test_functions_have_their_modules_and_modules_their_use(topology: Topology, 
     assert called - loaded == set()
     configured = set(re.findall(r'^modparam\("(\w+)"', text, re.MULTILINE))
     assert configured - loaded == set()
-    used = called | ALONE | configured | {"pv", "tmx"}
+    used = called | ALONE | configured | {"pv", "tmx"} | ({"corex"} if "$cfg(" in text else set())
     assert loaded - used == set()
 
 
@@ -105,7 +120,8 @@ def test_routes_that_are_called_exist_and_all_are_called(topology: Topology, nam
     text = code_of(rendered(topology, name)["kamailio.cfg"])
     for kind, blocks in (
         (
-            r"(?:\broute\((\w+)\)|_request\(\"(\w+)\"|(?:challenge|resync_auth|save|unreg)\(\"(\w+)\")",
+            r"(?:\broute\((\w+)\)|_request\(\"(\w+)\"|(?:challenge|resync_auth|save|unreg)\(\"(\w+)\"|"
+            r"\bt_continue\(.*\"(\w+)\"\))",
             r"^route\[(\w+)\]",
         ),
         (r"\bt_on_reply\(\"(\w+)\"", r"^onreply_route\[(\w+)\]"),
@@ -117,18 +133,21 @@ def test_routes_that_are_called_exist_and_all_are_called(topology: Topology, nam
 
 @pytest.mark.parametrize("name", KAMAILIO_NODES)
 def test_configs_can_be_read(topology: Topology, name: str) -> None:
-    """Short files, short lines, a comment above every route, and a decision logged with the node's name."""
+    """Short files, short lines, a comment above every route, and log lines that say where they come from."""
     source = Path(topology.node(name).templates["kamailio.cfg"])
     lines = source.read_text(encoding="utf-8").splitlines()
-    assert len(lines) < 420
+    assert len(lines) < 440
     assert [number for number, line in enumerate(lines, 1) if len(line) > 140] == []
     assert [number for number, line in enumerate(lines, 1) if "\t" in line or line != line.rstrip()] == []
     text = "\n".join(lines)
-    assert f'modparam("xlog", "prefix", "{name}: ")' in text
+    own = (
+        r'^log_prefix="\{\$cfg\(route\)' if name == "proxy" else rf'modparam\("xlog", "prefix", "({name}|@@NODE@@): "\)'
+    )
+    assert re.search(own, text, re.MULTILINE)
     assert all(line.rstrip().endswith('\\n");') for line in lines if re.match(r"\s+xlog\(", line) and ");" in line)
 
 
-@pytest.mark.parametrize("name", ["icscf", "scscf"])
+@pytest.mark.parametrize("name", ["icscf", "scscf", "scscf2"])
 def test_diameter_peers(topology: Topology, name: str) -> None:
     """cdp.xml: who we are, where the HSS is, Cx and nothing else, from the node's own address."""
     root = ElementTree.fromstring(rendered(topology, name)["cdp.xml"].split("?>", 1)[1])
@@ -142,12 +161,15 @@ def test_diameter_peers(topology: Topology, name: str) -> None:
     assert [(one.get("id"), one.get("vendor")) for one in root.iter("Auth")] == [("16777216", "10415")]
 
 
-def test_icscf_knows_the_scscf(topology: Topology) -> None:
-    """The list of S-CSCFs has ours, with its port, and colons as db_text wants them."""
+def test_icscf_knows_the_scscfs(topology: Topology) -> None:
+    """Both stand in its list, with their ports, and colons as db_text wants them; the second can do more."""
     files = rendered(topology, "icscf")
-    port = topology.node("scscf").port("sip").number
-    assert files["db/s_cscf"].splitlines()[1] == rf"1:S-CSCF:sip\:scscf.{topology.realm}\:{port}"
-    assert len(files["db/s_cscf_capabilities"].splitlines()) > 1
+    for number, name in enumerate(("scscf", "scscf2"), start=1):
+        port = topology.node(name).port("sip").number
+        assert rf"sip\:{name}.{topology.realm}\:{port}" in files["db/s_cscf"].splitlines()[number]
+    rows = [row.split(":") for row in files["db/s_cscf_capabilities"].splitlines()[1:]]
+    first, second = ({row[2] for row in rows if row[1] == number} for number in ("1", "2"))
+    assert first < second
 
 
 def test_timers_are_nested(topology: Topology) -> None:

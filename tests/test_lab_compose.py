@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from labkit.lab.compose import CONF_SERVICE, compose_tree, compose_yaml, to_yaml
-from labkit.lab.docker import CONF_DIR
+from labkit.lab.docker_container import CONF_DIR
 from labkit.lab.topology import load_topology
 
 
@@ -144,7 +144,7 @@ def test_each_node_gets_its_files_before_it_starts(tree: dict[str, Any]) -> None
     for name, service in nodes(tree).items():
         assert service["depends_on"][CONF_SERVICE] == {"condition": "service_completed_successfully"}
         assert f"{CONF_SERVICE}:{CONF_DIR}:ro" in service["volumes"]
-        assert any(word.startswith(f"{CONF_DIR}/{name}/") for word in service["command"])
+        assert any(f"{word}/".startswith(f"{CONF_DIR}/{name}/") for word in service["command"])
 
 
 def test_compose_changes_nothing_but_our_variables(tree: dict[str, Any]) -> None:

@@ -14,9 +14,10 @@ from docker.types import IPAMConfig
 
 from labkit.errors import DockerNotRunning, StackError
 from labkit.lab import docker as docker_engine
-from labkit.lab.docker import LOCKED_DOWN, DockerEngine, _lines, _why_exited
+from labkit.lab.docker import DockerEngine, _lines
 from labkit.lab.docker_client import connect, explain_connection, explain_refusal, is_own_address, said_plainly
-from labkit.lab.engine import Record
+from labkit.lab.docker_container import LOCKED_DOWN, why_exited
+from labkit.lab.record import Record
 from labkit.lab.topology import load_topology
 
 HOST = "unix:///var/run/docker.sock"
@@ -288,7 +289,7 @@ def test_states(engine: DockerEngine, daemon: FakeDaemon) -> None:
     (container,) = daemon.objects["container"].values()
     container["State"] = {"Running": False, "Status": "created"}
     assert engine.state(lab, "pcscf").detail == "made but not started"
-    assert "memory_mb" in _why_exited({"OOMKilled": True})
+    assert "memory_mb" in why_exited({"OOMKilled": True})
     daemon.objects["container"].clear()
     assert engine.state(lab, "pcscf").state == "absent"
 

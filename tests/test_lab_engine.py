@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from labkit.errors import EngineMissing, StackError
-from labkit.lab.engine import Record, choose_engine, home_folder, labs_folder, make_engine
+from labkit.lab.choice import choose_engine, make_engine
+from labkit.lab.record import Record, home_folder, labs_folder
 
 
 class Here:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from docker.errors import APIError, ImageNotFound
 
 from labkit.errors import StackError
-from labkit.lab.docker import image_recipe
+from labkit.lab.docker_container import image_recipe
 from labkit.lab.images import (
     CA_BUNDLE_PATH,
     DEFAULT_BASE_IMAGE,
     IMAGE_LABEL,
+    STAGE_LABEL,
     ImageRecipe,
     base_image,
     build_arguments,
@@ -26,6 +28,7 @@ from labkit.lab.images import (
     context_tar,
     copy_sources,
     follow_build,
+    go_arguments,
     missing_images,
     read_recipe,
     require_base,
@@ -109,6 +112,9 @@ class FakeDaemon:
     def build(self, **options: Any) -> Iterator[dict[str, str]]:
         self.build_options = options | {"context": options["fileobj"].read()}
         yield from ({"stream": step} for step in self.steps)
+
+    def prune_images(self, filters: dict[str, Any]) -> None:
+        assert filters == {"dangling": True, "label": STAGE_LABEL}
 
 
 # ---- what goes in ---------------------------------------------------------------------------------------------------
@@ -299,3 +305,12 @@ def test_a_full_disk_is_said() -> None:
     """The cure is to make room."""
     with pytest.raises(StackError, match="The disk is full"):
         follow_build("box", [{"error": "write /x: no space left on device"}], lambda line: None)
+
+
+def test_a_mirror_of_go_modules_goes_to_images_that_build_go(project_copy: Path) -> None:
+    """Others would complain of a build argument that nobody takes."""
+    plain = recipe(project_copy)
+    assert go_arguments(plain, {"GOPROXY": "http://mirror"}) == {}
+    text = dict(plain.files)[plain.dockerfile] + b"ARG GOPROXY\n"
+    building = replace(plain, files=((plain.dockerfile, text),))
+    assert go_arguments(building, {"GOPROXY": "http://mirror"}) == {"GOPROXY": "http://mirror"}

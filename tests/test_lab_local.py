@@ -14,12 +14,12 @@ import pytest
 from stub import use_stub_lab
 
 from labkit.errors import CaptureError, EngineMissing, PortBusy, StackError
-from labkit.lab import local, process, programs
-from labkit.lab.engine import Record
+from labkit.lab import local, local_block, packages, process, programs
 from labkit.lab.local import LocalEngine
 from labkit.lab.ports import can_bind, port_holder
 from labkit.lab.process import alive, lab_processes, spawn, stop_processes
 from labkit.lab.programs import find_kamailio, required_modules
+from labkit.lab.record import Record
 from labkit.lab.state import file_lock, lock_is_held, remove_folder
 from labkit.lab.topology import ProgramSpec, load_topology
 
@@ -150,7 +150,7 @@ def test_a_port_that_is_taken_everywhere_names_its_holder() -> None:
         said = port_holder("127.82.2.1", port, "udp")
         assert f"(pid {os.getpid()})" in said
         assert f"every address:{port}/udp" in said
-        error = local._port_busy("127.82.2.1", port, "udp")
+        error = local_block._port_busy("127.82.2.1", port, "udp")
         assert isinstance(error, PortBusy)
         assert str(os.getpid()) in str(error)
     assert can_bind("127.82.2.1", port, "udp")
@@ -235,7 +235,7 @@ def test_a_fetched_kamailio_is_found_where_it_is_whole(monkeypatch: pytest.Monke
     monkeypatch.setattr(programs, "_on_path", lambda name: "")
     spec = ProgramSpec("kamailio", "LABKIT_KAMAILIO_BIN", ("kamailio",))
     assert find_kamailio(spec, {"tm"}) is None
-    folder = programs._fetched_folder(spec)
+    folder = packages.fetched_folder(spec)
     binary = fake_kamailio(folder, ("tm", "cdp"))
     found = find_kamailio(spec, {"tm", "cdp"})
     assert found is not None
@@ -254,11 +254,11 @@ def test_a_program_named_by_the_environment_must_be_one(monkeypatch: pytest.Monk
 
 def test_fetching_says_what_apt_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """When apt cannot do it, its complaint and the ways out are in the error, and no half folder stays."""
-    monkeypatch.setattr(programs, "_apt", lambda arguments: "Unable to locate package kamailio")
+    monkeypatch.setattr(packages, "_apt", lambda arguments: "Unable to locate package kamailio")
     spec = ProgramSpec("kamailio", "LABKIT_KAMAILIO_BIN", ("kamailio",))
     with pytest.raises(EngineMissing, match="Unable to locate package"):
-        programs.fetch_kamailio(spec, lambda line: None)
-    assert not programs._fetched_folder(spec).exists()
+        packages.fetch_packages(spec, lambda line: None)
+    assert not packages.fetched_folder(spec).exists()
 
 
 # ---- locks and folders ----------------------------------------------------------------------------------------------

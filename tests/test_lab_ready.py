@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from labkit.lab.ready import DiameterPeerProbe, OptionsProbe, TcpProbe, open_peers
+from labkit.lab.probes import CgratesProbe, DiameterPeerProbe, OptionsProbe, TcpProbe, open_peers
 
 ADDRESS = "127.82.1.1"
 
@@ -137,3 +137,41 @@ def test_a_door_that_refuses_or_is_absent_shows_no_peers(door: int) -> None:
     Door.status = 500
     assert open_peers(ADDRESS, door, "secret") == set()
     assert open_peers(ADDRESS, 1, "secret") == set()
+
+
+class Charging(BaseHTTPRequestHandler):
+    """Says Pong to `up` services and any words to GetCost."""
+
+    up: tuple[str, ...] = ()
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        service = asked["method"].partition(".")[0]
+        known = service in self.up
+        pong = known and asked["method"].endswith(".Ping")
+        words = "RATING_PLAN_NOT_FOUND" if known else "rpc: can't find service"
+        body = json.dumps({"id": 1, "result": "Pong" if pong else None, "error": None if pong else words}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+def test_cgrates_is_ready_when_every_service_answers_and_the_rater_lives() -> None:
+    """HTTP alone is not enough, and the last question is the one that a broken start does not survive."""
+    server = HTTPServer(("127.0.0.1", 0), Charging)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        probe = CgratesProbe("127.0.0.1", server.server_port)
+        Charging.up = CgratesProbe.SERVICES[:-1]
+        assert not probe.met()
+        Charging.up = CgratesProbe.SERVICES
+        assert probe.met()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not CgratesProbe("127.0.0.1", server.server_port).met()

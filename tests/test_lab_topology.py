@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labkit.errors import TopologyError
-from labkit.lab.topology import (
-    Places,
-    Topology,
-    load_topology,
-    placeholders,
-    render,
-    render_command,
-    render_files,
-)
+from labkit.lab.templates import Places, placeholders, render, render_command, render_files
+from labkit.lab.topology import External, Topology, default_path, external_hss, load_topology
 
 SMALL = """
 [lab]
@@ -46,7 +40,13 @@ def places(**changes: object) -> Places:
         "conf_dir": "/c",
         "run_dir": "/r",
         "state_dir": "/s",
-        "programs": {"kamailio": "/usr/sbin/kamailio", "python": "/usr/bin/python3"},
+        "programs": {
+            "kamailio": "/usr/sbin/kamailio",
+            "python": "/usr/bin/python3",
+            "cgrates": "/usr/bin/cgr-engine",
+            "postgres": "/usr/bin/postgres",
+            "postgres_files": "/usr/share/lab/postgres",
+        },
         "hss_peer": "127.9.9.10",
     }
     return Places(**{**fields, **changes})  # type: ignore[arg-type]
@@ -81,8 +81,7 @@ def test_the_hss_starts_before_the_nodes_that_connect_to_it() -> None:
     """Start order follows 'after', and nodes that do not depend on each other start together."""
     topology = load_topology()
     waves = topology.waves(topology.default)
-    assert "hss" in waves[0]
-    assert set(waves[1]) == {"icscf", "scscf"}
+    assert waves == [("hss",), ("icscf", "scscf", "pcscf")]
     assert topology.waves(("icscf",)) == [("icscf",)]
 
 
@@ -188,3 +187,46 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path: Path) -> None:
         topology.node("gamma")
     with pytest.raises(TopologyError, match="has sip"):
         topology.node("alpha").port("admin")
+
+
+# ---- nodes that others run ------------------------------------------------------------------------------------------
+def test_an_external_hss_is_named_in_the_file_or_the_environment(tmp_path: Path) -> None:
+    """Address, port and realm; the port and the realm may be left out; nothing of it is started here."""
+    text = default_path().read_text().replace("# external = {", "external = {")
+    (tmp_path / "lab.toml").write_text(text)
+    named = load_topology(tmp_path / "lab.toml")
+    assert named.node("hss").external == External("192.0.2.7", 3868, "ims.example.org")
+    assert named.own(named.default) == ("icscf", "scscf", "pcscf")
+    plain = load_topology()
+    assert external_hss(plain, "") is plain
+    assert external_hss(plain, "192.0.2.9").node("hss").external == External("192.0.2.9", 3868, plain.realm)
+    found = external_hss(plain, "192.0.2.9:3869,example.org").node("hss").external
+    assert found == External("192.0.2.9", 3869, "example.org")
+
+
+@pytest.mark.parametrize("text", ["hss.example.org", "192.0.2.9:x", "192.0.2.9:0", "192.0.2.9:70000", ","])
+def test_an_external_hss_needs_an_address(text: str) -> None:
+    """Names would be resolved by Kamailio's Diameter module, past the lab's own names: only addresses are taken."""
+    with pytest.raises(TopologyError, match="LABKIT_HSS"):
+        external_hss(load_topology(), text)
+
+
+@pytest.mark.parametrize(
+    ("own", "external", "source"),
+    [
+        ("127.9.9.11", "127.0.0.5", 'src_addr="127.9.9.11"'),
+        ("127.9.9.11", "192.0.2.9", ""),
+        ("172.20.0.11", "192.0.2.9", 'src_addr="172.20.0.11"'),
+    ],
+)
+def test_the_cscfs_connect_to_the_external_hss(own: str, external: str, source: str) -> None:
+    """Its address, port and realm in cdp.xml; from loopback a program cannot reach the world by its own address."""
+    topology = external_hss(load_topology(), f"{external}:3901,example.org")
+    here = replace(places(), own_address=own, addresses={"hss": external}, hss_peer=external)
+    text = render_files(topology, topology.node("icscf"), here)["cdp.xml"]
+    (peer,) = [line for line in text.splitlines() if line.strip().startswith("<Peer ")]
+    assert f'FQDN="{external}" Realm="example.org" port="3901"' in peer
+    assert (source in peer) if source else ("src_addr" not in peer)
+    config = render_files(topology, topology.node("scscf"), here)["kamailio.cfg"]
+    assert '"cxdx_dest_realm", "example.org"' in config
+    assert f'"sip:scscf.{topology.realm}:6060"' in config

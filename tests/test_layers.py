@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ MAY_IMPORT = {
     "lab": {"peers", "clients", "capture", "wire", "errors", "paths"},
     "view": {"capture", "wire", "errors", "paths"},
     "lesson": {"capture", "wire", "errors", "paths"},
+    "practice": {"wire", "errors"},
     "session": {"lab", "peers", "clients", "capture", "view", "lesson", "wire", "errors", "paths"},
 }
 """Room -> rooms it may import. What is not listed (cli, __main__, __init__) is on top and may import any."""
@@ -37,6 +39,7 @@ HEAVY = {
     "docker",
     "scapy",
     "httpx",
+    "psycopg",
     "sipmessage",
     "IPython",
 }
@@ -44,11 +47,19 @@ HEAVY = {
 NOT_IN = {
     "wire": HEAVY,
     "peers": HEAVY,
+    "practice": HEAVY,
 }
 """Room -> packages that no line of it imports, not even late."""
 IMPORTED_LATE_THEMSELVES = {
     "capture/story.py": {"pandas"},  # a kind of DataFrame; canon() imports it when it has made its rows
     "clients/hss.py": {"httpx"},  # imported by whoever opens the HSS's door
+    "clients/cgrates/rpc.py": {"httpx"},  # and these by whoever talks to CGrateS
+    "clients/cgrates/blocking.py": {"httpx"},
+    # the decoder's way for many frames at once; the decoder imports it when there are many
+    **{
+        f"capture/decode/{name}.py": {"numpy", "pyarrow"}
+        for name in ("arrays", "bulk", "columns", "diameter", "fragments", "layers", "media", "sip", "tcp", "text")
+    },
 }
 """Modules that nothing imports early, and what they may therefore import at their top."""
 UNIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
@@ -65,9 +76,14 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, late: bool = True) -> Iterator[str]:
     """Yield the dotted names a module imports; without `late`, only those at module level and not for typing."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     nodes: list[ast.stmt] = (
         [node for node in ast.walk(tree) if isinstance(node, ast.stmt)] if late else list(at_import(tree.body))
     )
@@ -138,3 +154,25 @@ def test_replay_path_needs_no_unix_module() -> None:
         "import labkit.view.ladder, labkit.lesson.check\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module of ours."""
+    parts = ("labkit", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other() -> None:
+    """Whatever a module imports, also late or for typing alone, does not import it in turn, over others either."""
+    names = {module_name(path) for path in modules()}
+    wanted = {module_name(path): set(imports(path)) & names - {module_name(path), "labkit"} for path in modules()}
+    # `from labkit.capture.decode import text` names the package as well, and means the module in it.
+    for name, others in wanted.items():
+        others -= {other for other in others if any(inner.startswith(f"{other}.") for inner in others)}
+        others.discard(name.rpartition(".")[0])
+    del wanted["labkit"]  # hands out the public names, late
+    settled: set[str] = {"labkit"}
+    while len(settled) <= len(wanted):
+        now = {name for name, others in wanted.items() if name not in settled and others <= settled}
+        assert now, f"a circle among {sorted(wanted.keys() - settled)}"
+        settled |= now

@@ -18,9 +18,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.lab.docker import CONF_DIR, LOCKED_DOWN, PROGRAMS, RUN_DIR, SCRATCH, STATE_DIR
+from labkit.lab.docker_container import (
+    CONF_DIR,
+    LOCKED_DOWN,
+    RUN_DIR,
+    SCRATCH,
+    STATE_DIR,
+    hss_peer,
+    keeps_state,
+    programs,
+)
 from labkit.lab.images import DEFAULT_BASE_IMAGE
-from labkit.lab.topology import NodeSpec, Places, Topology, load_topology, render_command, render_files
+from labkit.lab.templates import Places, render_command, render_files
+from labkit.lab.topology import NodeSpec, Topology, load_topology
 
 NETWORK = "lab"
 CONF_SERVICE = "conf"
@@ -56,15 +66,15 @@ def compose_yaml(topology: Topology | None = None) -> str:
 
 def compose_tree(topology: Topology) -> dict[str, Any]:
     """Return the lab as the compose specification's tree of values."""
-    files = {name: render_files(topology, node, _places(topology, node)) for name, node in topology.nodes.items()}
+    own = [node for node in topology.nodes.values() if node.external is None]
+    files = {node.name: render_files(topology, node, _places(topology, node)) for node in own}
     services = {CONF_SERVICE: _conf_service(topology, files)}
-    services |= {name: _service(topology, node) for name, node in topology.nodes.items()}
+    services |= {node.name: _service(topology, node) for node in own}
     return {
         "name": "labkit",
         "services": services,
         "networks": {NETWORK: {"driver": "bridge", "ipam": {"config": [{"subnet": f"{_NET_VARIABLE}.0/24"}]}}},
-        "volumes": {CONF_SERVICE: {}}
-        | {_state_volume(node): {} for node in topology.nodes.values() if keeps_state(node)},
+        "volumes": {CONF_SERVICE: {}} | {_state_volume(node): {} for node in own if keeps_state(node)},
         "configs": {
             _config_name(name, path): {"content": _literal(text)}
             for name, texts in files.items()
@@ -80,8 +90,8 @@ def _places(topology: Topology, node: NodeSpec) -> Places:
         conf_dir=f"{CONF_DIR}/{node.name}",
         run_dir=RUN_DIR,
         state_dir=STATE_DIR,
-        programs=PROGRAMS,
-        hss_peer=topology.fqdn("hss") if "hss" in topology.nodes else "",
+        programs=programs(topology),
+        hss_peer=hss_peer(topology),
         token=_TOKEN,
     )
 
@@ -136,7 +146,7 @@ def _conf_service(topology: Topology, files: Mapping[str, Mapping[str, str]]) ->
 
 def _service(topology: Topology, node: NodeSpec) -> dict[str, Any]:
     waits = {CONF_SERVICE: {"condition": "service_completed_successfully"}}
-    waits |= {other: {"condition": "service_started"} for other in node.after}
+    waits |= {other: {"condition": "service_started"} for other in topology.own(node.after)}
     volumes = [f"{CONF_SERVICE}:{CONF_DIR}:ro"]
     if keeps_state(node):
         volumes.append(f"{_state_volume(node)}:{STATE_DIR}")
@@ -152,11 +162,6 @@ def _service(topology: Topology, node: NodeSpec) -> dict[str, Any]:
         | {"mem_limit": f"{node.memory_mb}m", "pids_limit": node.pids}
         | {"tmpfs": [f"{folder}:{SCRATCH}" for folder in (RUN_DIR, "/tmp")], "volumes": volumes}
     )
-
-
-def keeps_state(node: NodeSpec) -> bool:
-    """Tell whether a node's command names the folder that outlives a restart."""
-    return any("@@STATE_DIR@@" in word for word in node.command)
 
 
 def _state_volume(node: NodeSpec) -> str:

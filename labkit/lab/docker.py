@@ -4,9 +4,8 @@ Theory. Everything the engine makes carries two labels, the lab's id and its use
 it finds by them: nothing depends on what a process remembered, so any process can end a lab that another one
 started and lost.
 
-Docker chooses the subnet, labkit the addresses in it. Docker gives fixed addresses only where the user named
-the subnet, so a network is made, its subnet read, and the network made again with that subnet said. Known
-addresses let config files be written before anything runs, and a node that is started again keeps its own.
+Docker chooses the subnet (`labkit.lab.docker_network`), labkit the addresses in it. Known addresses let config files
+be written before anything runs, and a node that is started again keeps its own.
 
 A container sees its rendered configs read-only, a scratch folder in memory, and, where its command names
 STATE_DIR, a volume that outlives a restart. It runs as an ordinary user with no capability, no way to gain
@@ -15,28 +14,39 @@ one, and a read-only root. Phones run on the host, bound to the bridge's own add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Network
-from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from labkit.errors import DockerNotRunning, StackError
+from labkit.lab.building import build_missing
 from labkit.lab.docker_client import Daemon, connect, is_own_address, said_plainly
-from labkit.lab.engine import NodeState, Progress, Record, Sniffer, labs_folder, owner_label
-from labkit.lab.images import ImageRecipe, build_image, missing_images, read_recipe
-from labkit.lab.topology import NodeSpec, Places, Topology, placeholders, render, render_command, render_files
-
-LAB_LABEL, USER_LABEL, NODE_LABEL = "labkit.lab", "labkit.user", "labkit.node"
-
-CONF_DIR, RUN_DIR, STATE_DIR = "/etc/lab", "/run/lab", "/var/lib/lab"
-PROGRAMS = {"kamailio": "/usr/sbin/kamailio", "python": "/usr/bin/python3"}
-"""How the images call their programs; the local engine has other paths for the same names."""
-
-CONTAINER_USER = 900
-"""Number of the user in every image: scratch folders are mounted as his."""
+from labkit.lab.docker_container import (
+    CONF_DIR,
+    ENDED,
+    LAB_LABEL,
+    RENEWED,
+    USER_LABEL,
+    conf_folder,
+    container_name,
+    create_container,
+    image_recipe,
+    is_renewing,
+    places,
+    why_exited,
+    write_files,
+)
+from labkit.lab.docker_network import gateway_of, make_network
+from labkit.lab.engine import NodeState, Progress, Sniffer
+from labkit.lab.record import Record, labs_folder, owner_label
+from labkit.lab.templates import placeholders, render, render_files
+from labkit.lab.topology import Topology
 
 _MARKER_PORT = 9
 """Discard (RFC 863): nobody listens there."""
@@ -60,6 +70,9 @@ class DockerEngine:
         self._daemon = Daemon()
         self._user = user or owner_label()
         self._starting: dict[str, Future[None]] = {}
+        self._tags: dict[str, str] = {}
+        # More at once than there are processors would only delay the first ones, for which others wait.
+        self._slots = BoundedSemaphore(max(2, os.cpu_count() or 2))
 
     # ---- before a lab ----------------------------------------------------------------------------
 
@@ -70,58 +83,37 @@ class DockerEngine:
                 networks = self._daemon.api().networks(names=["bridge"])
         except StackError as error:
             return str(error)
-        gateways = [_gateway(network) for network in networks if network["Name"] == "bridge"]
+        gateways = [gateway_of(network) for network in networks if network["Name"] == "bridge"]
         return None if all(map(is_own_address, filter(None, gateways))) else _ELSEWHERE
 
     def prepare(self, topology: Topology, nodes: tuple[str, ...], progress: Progress) -> None:
         """Build the images that these nodes and the capture need and that are not there yet."""
-        recipes = {topology.node(node).image for node in nodes} | {_SNIFFER_IMAGE} & set(topology.images)
+        wanted = {topology.node(node).image for node in nodes} | {_SNIFFER_IMAGE} & set(topology.images)
+        recipes = [image_recipe(topology, name) for name in sorted(wanted)]
+        self._tags |= {recipe.name: recipe.tag for recipe in recipes}
         with said_plainly("building images"):
-            missing = missing_images(self._daemon.api(), [image_recipe(topology, n) for n in sorted(recipes)])
-            for recipe in missing:
-                build_image(connect(timeout_s=900), recipe, progress)
+            build_missing(self._daemon.api(), recipes, progress)
+
+    def _tag(self, topology: Topology, image: str) -> str:
+        """The image as it was prepared: sources that change meanwhile make another one, for the next lab."""
+        if image not in self._tags:
+            self._tags[image] = image_recipe(topology, image).tag
+        return self._tags[image]
 
     def allocate(self, topology: Topology, record: Record) -> None:
         """Make the lab's network and give every node its address."""
-        network = self._make_network(record)
-        subnet, gateway = IPv4Network(network["IPAM"]["Config"][0]["Subnet"]), _gateway(network)
+        with said_plainly("making the lab's network"):
+            network = make_network(self._daemon.api(), f"labkit-{record.id}", self._labels(record))
+        subnet, gateway = IPv4Network(network["IPAM"]["Config"][0]["Subnet"]), gateway_of(network)
         if not is_own_address(gateway):
             self.teardown(record)
             raise DockerNotRunning(_ELSEWHERE)
         record.own |= {"network": network["Id"], "bridge": f"br-{network['Id'][:12]}", "gateway": gateway}
         record.own["broadcast"] = str(subnet.broadcast_address)
-        record.own["sniffer_image"] = image_recipe(topology, _SNIFFER_IMAGE).tag
+        record.own["sniffer_image"] = self._tag(topology, _SNIFFER_IMAGE)
         for index, node in enumerate(topology.nodes.values()):
             offset = node.host if subnet.num_addresses >= 256 else index + 2
             record.addresses[node.name] = str(subnet[offset])
-
-    def _make_network(self, record: Record) -> dict[str, Any]:
-        with said_plainly("making the lab's network"):
-            last: Exception | None = None
-            for _ in range(5):
-                try:
-                    chosen = self._create_network(record, None)
-                    self._daemon.api().remove_network(chosen["Id"])
-                    return self._create_network(record, chosen["IPAM"]["Config"][0])
-                except Exception as error:
-                    if "overlaps" not in str(error):
-                        raise
-                    last = error  # another lab took the subnet between the two steps: ask again
-            raise StackError(f"no subnet could be had in five attempts ({last})")
-
-    def _create_network(self, record: Record, pool: dict[str, str] | None) -> dict[str, Any]:
-        from docker.types import IPAMConfig, IPAMPool
-
-        api = self._daemon.api()
-        pools = [IPAMPool(subnet=pool["Subnet"], gateway=pool.get("Gateway"))] if pool else []
-        made = api.create_network(
-            f"labkit-{record.id}",
-            driver="bridge",
-            ipam=IPAMConfig(pool_configs=pools) if pools else None,
-            labels=self._labels(record),
-        )
-        found: dict[str, Any] = api.inspect_network(made["Id"])
-        return found
 
     # ---- nodes -----------------------------------------------------------------------------------
 
@@ -136,18 +128,30 @@ class DockerEngine:
         what it says against it comes out of `state`.
         """
         spec = topology.node(node)
-        _write_files(
-            record.node_folder(node) / "conf",
-            render_files(topology, spec, self._places(topology, record, node)),
-        )
+        write_files(conf_folder(record, node), render_files(topology, spec, places(topology, record, node)))
+        if self.renews(topology, record, node):
+            record.nodes[node] |= {"asked": time.time(), "renewing": True}
+            with said_plainly(f"starting {node} anew"):
+                self._daemon.api().kill(record.nodes[node]["container"], signal="SIGHUP")
+            return
         with said_plainly(f"starting {node}"):
-            image = image_recipe(topology, spec.image).tag
-            container = self._reusable(record, node, image) or self._create(topology, record, spec, image)
-            record.nodes[node] = {"container": container}
+            image = self._tag(topology, spec.image)
+            container = self._reusable(record, node, image) or create_container(
+                self._daemon.api(), topology, record, spec, image, self._labels(record)
+            )
+            record.nodes[node] = {"container": container, "asked": time.time()}
         self._starting[container] = _in_background(partial(self._start, node, container))
 
+    def renews(self, topology: Topology, record: Record, node: str) -> bool:
+        """Whether the node's container runs, and starts its program anew when it is told to."""
+        container = record.nodes.get(node, {}).get("container", "")
+        if not topology.node(node).lesson_modules or not container or self.is_starting(record, node):
+            return False
+        found = self._inspect(container)
+        return found is not None and bool(found["State"]["Running"])
+
     def _start(self, node: str, container: str) -> None:
-        with said_plainly(f"starting {node}"):
+        with said_plainly(f"starting {node}"), self._slots:
             self._daemon.api().start(container)
 
     def _wait_for_starts(self, containers: Iterable[str]) -> None:
@@ -164,7 +168,8 @@ class DockerEngine:
 
         def stop(node: str) -> None:
             container = record.nodes.get(node, {}).get("container")
-            if container and self.state(record, node).state == "running":
+            found = self._inspect(container) if container else None
+            if found is not None and found["State"]["Running"]:
                 api = self._daemon.api()
                 with said_plainly(f"stopping {node}"), _absent_is_fine():
                     if kill:
@@ -194,10 +199,23 @@ class DockerEngine:
             return NodeState("absent", address=address)
         now = found["State"]
         if now["Running"]:
-            return NodeState("running", address=address, container=container)
+            ended = self._ended_inside(record, node) if is_renewing(found) else ""
+            return NodeState("exited" if ended else "running", ended, address=address, container=container)
         if now["Status"] == "created":
             return NodeState("absent", "made but not started", address=address, container=container)
-        return NodeState("exited", _why_exited(now), address=address, container=container)
+        return NodeState("exited", why_exited(now), address=address, container=container)
+
+    def is_starting(self, record: Record, node: str) -> bool:
+        """Whether the daemon is still at it. Until the container is on the network, nothing may be sent to it: the
+        kernel would ask once for its hardware address, and then not again for a second.
+        """
+        start = self._starting.get(record.nodes.get(node, {}).get("container", ""))
+        if start is not None:
+            return not start.done()
+        if record.nodes.get(node, {}).get("renewing") and not self.logs_of_this_start(record, node):
+            return True
+        record.nodes.get(node, {}).pop("renewing", None)
+        return False
 
     def logs(self, record: Record, node: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
         """Yield the lines that the node's program wrote."""
@@ -210,13 +228,31 @@ class DockerEngine:
             said = api.logs(container, stream=True, follow=follow, tail="all" if tail is None else tail)
             yield from _lines(said)
 
+    def logs_of_this_start(self, record: Record, node: str) -> list[str]:
+        """What the node's program has written since it was last started; nothing yet where that is still to happen."""
+        noted = record.nodes.get(node, {})
+        if not noted.get("container"):
+            return []
+        said = b""
+        with said_plainly(f"reading the log of {node}"), _absent_is_fine():
+            # By the daemon's clock, which is this host's: it was asked to start it then.
+            said = self._daemon.api().logs(noted["container"], since=float(noted.get("asked", 0.0)))
+        lines = list(_lines([said]))
+        begun = [number for number, line in enumerate(lines) if line == RENEWED]
+        return lines[begun[-1] :] if begun else [] if noted.get("renewing") else lines
+
+    def _ended_inside(self, record: Record, node: str) -> str:
+        """How a program ended whose container goes on, so that it can be started anew; empty while it runs."""
+        last = self.logs_of_this_start(record, node)[-1:]
+        return last[0].removeprefix(ENDED) if last and last[0].startswith(ENDED) else ""
+
     def run(self, topology: Topology, record: Record, node: str, command: tuple[str, ...]) -> str:
         """Run a command inside the node's container and return what it printed.
 
         Raises:
             StackError: the command failed; with its output.
         """
-        values = placeholders(topology, topology.node(node), self._places(topology, record, node))
+        values = placeholders(topology, topology.node(node), places(topology, record, node))
         words = [render(word, values, f"a command for {node}") for word in command]
         with said_plainly(f"running {words[0]} in {node}"):
             api = self._daemon.api()
@@ -226,6 +262,10 @@ class DockerEngine:
         if code:
             raise StackError(f"{' '.join(words)} in {node} ended with exit code {code}: {text.strip()}")
         return text
+
+    def conf_dir(self, record: Record, node: str) -> str:
+        """Return the folder inside the container."""
+        return CONF_DIR
 
     # ---- phones and packets ----------------------------------------------------------------------
 
@@ -243,7 +283,7 @@ class DockerEngine:
 
         own = record.own
         marker_target = (own["broadcast"], _MARKER_PORT)
-        return DockerSniffer(own["sniffer_image"], own["bridge"], marker_target, self._labels(record))
+        return DockerSniffer(own["sniffer_image"], own["bridge"], own["gateway"], marker_target, self._labels(record))
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -302,18 +342,6 @@ class DockerEngine:
     def _labels(self, record: Record) -> dict[str, str]:
         return {LAB_LABEL: record.id, USER_LABEL: self._user}
 
-    def _places(self, topology: Topology, record: Record, node: str) -> Places:
-        return Places(
-            addresses=dict(record.addresses),  # SIP URIs have names, which Docker's own resolver knows
-            own_address=record.addresses[node],
-            conf_dir=CONF_DIR,
-            run_dir=RUN_DIR,
-            state_dir=STATE_DIR,
-            programs=PROGRAMS,
-            hss_peer=topology.fqdn("hss") if "hss" in topology.nodes else "",
-            token=record.token,
-        )
-
     def _inspect(self, container: str) -> dict[str, Any] | None:
         from docker.errors import NotFound
 
@@ -326,103 +354,22 @@ class DockerEngine:
 
     def _reusable(self, record: Record, node: str, image: str) -> str | None:
         """Return the node's stopped container; one of an older image is removed."""
-        container = record.nodes.get(node, {}).get("container", "")
-        found = self._inspect(container) if container else None
+        # Asked by name: a node that had left the lab, or whose starter was killed, is not in the record.
+        found = (
+            self._inspect(container_name(record, node)) if node in record.nodes or record.phase == "running" else None
+        )
         if found is None:
             return None
         if found["Config"]["Image"] == image:
-            return str(container)
-        self._remove_one("container", container)
+            return str(found["Id"])
+        self._remove_one("container", found["Id"])
         return None
 
-    def _create(self, topology: Topology, record: Record, spec: NodeSpec, image: str) -> str:
-        from docker.types import Mount
-
-        api = self._daemon.api()
-        conf = record.node_folder(spec.name) / "conf"
-        mounts = [Mount(CONF_DIR, str(conf.resolve()), type="bind", read_only=True)]
-        if any("@@STATE_DIR@@" in word for word in spec.command):
-            volume = f"labkit-{record.id}-{spec.name}"
-            api.create_volume(volume, labels=self._labels(record))
-            mounts.append(Mount(STATE_DIR, volume, type="volume"))
-        made = api.create_container(
-            image,
-            command=render_command(topology, spec, self._places(topology, record, spec.name)),
-            name=f"labkit-{record.id}-{spec.name}",
-            hostname=spec.name,
-            user=topology.images[spec.image].user or None,
-            environment=dict(spec.environment) | {"LABKIT_LAB": record.id},
-            labels=self._labels(record) | {NODE_LABEL: spec.name},
-            host_config=api.create_host_config(
-                network_mode=record.own["network"],
-                mounts=mounts,
-                tmpfs={RUN_DIR: SCRATCH, "/tmp": SCRATCH},
-                mem_limit=f"{spec.memory_mb}m",
-                pids_limit=spec.pids,
-                **LOCKED_DOWN,
-            ),
-            networking_config=api.create_networking_config(
-                {
-                    record.own["network"]: api.create_endpoint_config(
-                        aliases=[topology.fqdn(spec.name), spec.name],
-                        ipv4_address=record.addresses[spec.name],
-                    )
-                }
-            ),
-        )
-        return str(made["Id"])
-
-
-SCRATCH = f"uid={CONTAINER_USER},gid={CONTAINER_USER},mode=0755,size=64m"
-
-LOCKED_DOWN: dict[str, Any] = {
-    "read_only": True,
-    "cap_drop": ["ALL"],
-    "security_opt": ["no-new-privileges"],
-    "init": True,
-    "log_config": {"type": "json-file", "config": {"max-size": "5m", "max-file": "2"}},
-}
-"""What every node's container is started with."""
 
 _ELSEWHERE = (
     "the Docker daemon's networks are not on this machine (it runs on another one, in Docker Desktop's VM, "
     "or rootless), so phones here could not be reached; use --engine local, or a daemon on this Linux host"
 )
-
-
-def image_recipe(topology: Topology, name: str) -> ImageRecipe:
-    """Return what goes into the image called `name` in lab.toml."""
-    return read_recipe(name, topology.images[name].folder / "Dockerfile", topology.path.parent.parent)
-
-
-def _gateway(network: dict[str, Any]) -> str:
-    """Address of the host on a network; empty when it has none."""
-    for pool in network["IPAM"]["Config"] or ():
-        return str(pool.get("Gateway") or IPv4Network(pool["Subnet"])[1])
-    return ""
-
-
-def _write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write rendered configs so that the container's user, who is nobody here, may read them.
-
-    The folders above are closed to other users of this host; the container sees this one alone.
-    """
-    try:
-        for path, text in files.items():
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-            target.chmod(0o644)
-        for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-            inner.chmod(0o755)
-    except OSError as error:
-        raise StackError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
-
-
-def _why_exited(now: Mapping[str, Any]) -> str:
-    if now.get("OOMKilled"):
-        return "killed by the kernel: it needed more than memory_mb of docker/lab.toml allows"
-    return f"exit code {now.get('ExitCode')}" + (f", {now['Error']}" if now.get("Error") else "")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -1,5 +1,8 @@
 """The capture container: sees every frame on a lab's bridge, so that no learner needs root for it.
 
+Phones live on the host, at the bridge's own address: what one sends to another (sound) crosses the host's loopback and
+never the bridge, so that is looked at as well, as far as it is to or from that address.
+
 It stands in the host's network namespace, where the bridge is, with NET_RAW and no other capability; its root is
 read-only, and when the process that started it is gone, its stdin ends and with it the container.
 """
@@ -7,10 +10,12 @@ read-only, and when the process that started it is gone, its stdin ends and with
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from typing import Any
 
-from labkit.capture.source import RawFrame, StreamSniffer
+from labkit.capture.frame_log import RawFrame
+from labkit.capture.source import StreamSniffer
 from labkit.errors import CaptureError
 from labkit.lab.docker_client import connect, said_plainly
 
@@ -23,16 +28,20 @@ class DockerSniffer:
 
     kind = "wire"
 
-    def __init__(self, image: str, bridge: str, marker_target: tuple[str, int], labels: dict[str, str]) -> None:
+    def __init__(
+        self, image: str, bridge: str, phones: str, marker_target: tuple[str, int], labels: dict[str, str]
+    ) -> None:
         """Prepare; nothing runs yet.
 
         Args:
             image: tag of the image that holds `labkit.capture.sniff`.
             bridge: name of the lab's bridge interface on the host.
+            phones: the host's address on that bridge, which all phones share.
             marker_target: broadcast address of the lab's network, and a port where nobody listens.
             labels: the lab's labels, by which `down` and `wipe` find the container.
         """
-        self._image, self._bridge, self._target, self._labels = image, bridge, marker_target, labels
+        self._image, self._target, self._labels = image, marker_target, labels
+        self._interfaces = [bridge, "and", "lo", f"{phones}/32"]
         self._container = ""
         self._pipe: _Attached | None = None
         self._stream: StreamSniffer | None = None
@@ -78,10 +87,19 @@ class DockerSniffer:
         """Give what came between two marks."""
         return self._running().frames(since, until)
 
+    def position(self) -> int:
+        """Give the position after what has come so far."""
+        return self._running().position()
+
+    def since(self, position: int) -> tuple[list[RawFrame], int]:
+        """Give what has come since a position, and the position after it."""
+        return self._running().since(position)
+
     @property
     def dropped(self) -> int:
         """Frames that the kernel threw away, as far as the program told."""
-        return self._running().dropped
+        told = re.findall(r"dropped (\d+) frames", self._pipe.said) if self._pipe else []
+        return int(told[-1]) if told else 0
 
     def _running(self) -> StreamSniffer:
         if self._stream is None:
@@ -102,7 +120,7 @@ class DockerSniffer:
         )
         made = api.create_container(
             self._image,
-            ["python3", "-m", "labkit.capture.sniff", "--until-eof", self._bridge],
+            ["python3", "-m", "labkit.capture.sniff", "--until-eof", *self._interfaces],
             user="0",  # a capability that is added reaches root only
             stdin_open=True,  # held open by us: when this process is gone, however, the program ends
             labels=self._labels,

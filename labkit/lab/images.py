@@ -11,6 +11,7 @@ What the builder is told from the environment:
     LABKIT_APT_PROXY      a proxy for apt alone, for example http://10.0.0.5:3142
     http_proxy, https_proxy, no_proxy (also in capitals)
     LABKIT_CA_BUNDLE      certificates for apt over https (else SSL_CERT_FILE, REQUESTS_CA_BUNDLE)
+    GOPROXY               where Go modules come from, for images that build one (else what this host's Go is set to)
 
 Proxies travel as the build arguments that Docker keeps out of an image's history; certificates are public,
 and the Dockerfiles remove what made apt trust them. Neither is part of the hash.
@@ -23,6 +24,7 @@ import io
 import os
 import re
 import shlex
+import subprocess
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -35,10 +37,13 @@ from labkit.errors import StackError
 
 DEFAULT_BASE_IMAGE = "debian:trixie-slim"
 IMAGE_LABEL = "labkit.image"
+STAGE_LABEL = "labkit.stage"
+"""On the stages of an image that are thrown away."""
 CA_BUNDLE_PATH = "docker/ca-bundle.pem"
 """Where Dockerfiles expect the certificates, relative to the project; the file in the project is empty."""
 
 _COPY = re.compile(r"^\s*COPY\s+(?P<words>.+)$", re.IGNORECASE)
+_WANTS_GO_PROXY = re.compile(r"^ARG\s+GOPROXY\b", re.MULTILINE)
 _STEP = re.compile(r"^Step (?P<number>\d+)/(?P<all>\d+) : (?P<what>.*)$")
 _BUILDERS_OWN = re.compile(
     r"^ ---> |^Removing intermediate container|^\(Reading database|^Successfully (built|tagged) "
@@ -159,9 +164,31 @@ def build_arguments(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return arguments
 
 
+def go_arguments(recipe: ImageRecipe, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return GOPROXY for an image that asks for it and a user who has one: a company's mirror of Go modules."""
+    text = dict(recipe.files)[recipe.dockerfile].decode()
+    if not _WANTS_GO_PROXY.search(text):
+        return {}
+    chosen = environ.get("GOPROXY") or _go_setting("GOPROXY")
+    return {"GOPROXY": chosen} if chosen else {}
+
+
+def _go_setting(name: str) -> str:
+    """What this host's Go is set to; empty without a Go."""
+    try:
+        done = subprocess.run(["go", "env", name], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
 def build_network(arguments: Mapping[str, str]) -> str | None:
     """Return "host" when a proxy listens on this host's loopback, which a build container cannot reach otherwise."""
-    hosts = [urlsplit(value).hostname or "" for name, value in arguments.items() if name != "no_proxy"]
+    hosts = [
+        urlsplit(value).hostname or ""
+        for name, value in arguments.items()
+        if name.endswith("_proxy") and name != "no_proxy"
+    ]
     return "host" if any(host == "localhost" or host.startswith("127.") for host in hosts) else None
 
 
@@ -178,8 +205,8 @@ def build_image(api: Any, recipe: ImageRecipe, progress: Progress) -> str:
         StackError: the base image is not to be had, or a step failed; carries the last lines.
     """
     require_base(api, recipe.base, progress)
-    arguments = build_arguments()
-    progress(f"building image {recipe.name} on {recipe.base} (once; a minute or less with a good network)")
+    arguments = build_arguments() | go_arguments(recipe)
+    progress(f"building image {recipe.name} on {recipe.base} (once; one to three minutes with a good network)")
     steps = api.build(
         fileobj=io.BytesIO(context_tar(recipe, ca_bundle())),
         custom_context=True,
@@ -194,6 +221,8 @@ def build_image(api: Any, recipe: ImageRecipe, progress: Progress) -> str:
         use_config_proxy=True,
     )
     follow_build(recipe.name, steps, progress)
+    # What a first stage left (a compiler and its caches) is not needed again: the tag says what was built.
+    api.prune_images(filters={"dangling": True, "label": STAGE_LABEL})
     _drop_old_builds(api, recipe)
     return recipe.tag
 

@@ -1,9 +1,7 @@
-"""The lab as a description: `docker/lab.toml` read, checked, and filled into templates.
+"""The lab as a description: `docker/lab.toml` read and checked.
 
-Theory. A *node* is one running program with a name, ports, a command, templates and readiness conditions.
-Engines differ only in *places*: which address a node has, where its files lie, how its program is called.
-`placeholders()` turns a node and its places into the one table of names that commands and templates may use;
-`render()` fills it in. So one config text serves both engines, and a new node is a new section of the file.
+A *node* is one running program with a name, ports, a command, templates and readiness conditions. A new node is a new
+section of the file. How templates are filled in: `labkit.lab.templates`.
 """
 
 from __future__ import annotations
@@ -11,18 +9,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import TopologyError
 from labkit.paths import project_root
 
-READY_KINDS = ("tcp", "options", "diameter-peer")
-"""The conditions that `labkit.lab.ready` knows how to await."""
+READY_KINDS = ("tcp", "options", "diameter-peer", "uar-type", "cgrates", "charging", "postgres")
+"""The conditions that `labkit.lab.probes` knows how to ask for."""
 
-_PLACEHOLDER = re.compile(r"@@([A-Z][A-Z0-9_]*)@@")
-_CONDITION = re.compile(r"^\s*(?:#|<!--)@@(if|endif)\b\s*(!?)([A-Z][A-Z0-9_]*)?\s*(?:-->)?\s*$")
 _NAME = re.compile(r"^[a-z][a-z0-9]{0,15}$")
 
 
@@ -47,9 +44,12 @@ class ReadyCondition:
     kind: str
     """One of READY_KINDS."""
     port: str = ""
-    """Name of the node's own port, for "tcp" and "options"."""
+    """Name of the node's own port."""
     at: str = ""
-    """The other node that is asked, for "diameter-peer"."""
+    """The other node that is asked, for "diameter-peer" (where that is external, the own port is asked) and "charging"
+    (where that is not in the lab, nobody is)."""
+    user: str = ""
+    """Somebody who may register nowhere (`visited_networks = []` in data/subscribers.toml), for "uar-type"."""
     timeout_s: float = 15.0
     """How long a slow machine may take."""
 
@@ -73,6 +73,28 @@ class ProgramSpec:
     """Environment variable that may name the program's path."""
     packages: tuple[str, ...] = ()
     """Packages of the distribution that hold it."""
+    binary: str = ""
+    """Name of the file that is run; with "/" in it a pattern of its path below the system's root."""
+    go_folder: Path = Path()
+    """Folder of the Go module it is built from, where it is built."""
+    go_package: str = ""
+    """Its package in that module; empty where nothing is built."""
+    go_files: str = ""
+    """"MODULE FOLDER": files of a module that go_folder pins, which the program is given; empty where it needs none."""
+    refuses_root: bool = False
+    """It ends where it finds itself to be root; a lab of root runs it as another user."""
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A node that is not ours: somebody else runs it, at a place of his own."""
+
+    address: str
+    """IPv4 address."""
+    port: int
+    """Of its first port: for an HSS, Diameter over TCP."""
+    realm: str
+    """Its Diameter realm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +124,18 @@ class NodeSpec:
     """Command that prints the program's version."""
     version_pattern: str = r"(\S+)"
     """Its group 1 in that output is the version."""
+    starts: int = 1
+    """How often it may be started until it is ready: some programs lose a race of their own at start."""
     optional: bool = False
     """Starts on demand only."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    switches: tuple[str, ...] = ()
+    """Names for its templates' conditions that are empty until somebody turns them on: what faults change."""
+    lesson_modules: tuple[str, ...] = ()
+    """Modules that a learner's routing block may load; where there are any, a lesson may put files of its own into
+    CONF_DIR/lesson (`labkit.lab.lesson_files`)."""
+    external: External | None = None
+    """Where the one is that takes its place; then this node is never started."""
     memory_mb: int = 256
     """Limit of the docker engine."""
     pids: int = 64
@@ -144,6 +175,10 @@ class Topology:
         """The full name of a node, as SIP URIs and Diameter identities carry it."""
         return f"{self.node(name).name}.{self.realm}"
 
+    def own(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that a lab starts itself."""
+        return tuple(name for name in names if self.node(name).external is None)
+
     def waves(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
         """`names` grouped by start order: each group may start together once the groups before it are ready.
 
@@ -160,100 +195,6 @@ class Topology:
         return groups
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where an engine puts one node: what turns a NodeSpec into a runnable thing."""
-
-    addresses: Mapping[str, str]
-    """Node name -> what others send to (a name where the engine resolves names, else an address)."""
-    own_address: str
-    """What this node binds to."""
-    conf_dir: str
-    run_dir: str
-    state_dir: str
-    programs: Mapping[str, str]
-    """Program name -> how it is called, for example {"kamailio": "/usr/sbin/kamailio", "python": ...}."""
-    hss_peer: str
-    """How cdp.xml names the HSS."""
-    modules_dir: str = ""
-    """Kamailio's modules where they are not in the built-in place."""
-    mirror: str = ""
-    """"address:port" of the collector of mirrored messages; empty where packets are sniffed."""
-    token: str = ""
-    """Secret of the lab's admin doors."""
-
-
-def placeholders(topology: Topology, node: NodeSpec, places: Places) -> dict[str, str]:
-    """Every name that the commands and templates of `node` may use, with its value."""
-    mirror_address, _, mirror_port = places.mirror.rpartition(":")
-    values = {
-        "REALM": topology.realm,
-        "NODE": node.name,
-        "OWN_HOST": topology.fqdn(node.name),
-        "OWN_ADDRESS": places.own_address,
-        "HSS_PEER": places.hss_peer,
-        "CONF_DIR": places.conf_dir,
-        "RUN_DIR": places.run_dir,
-        "STATE_DIR": places.state_dir,
-        "MODULES_DIR": places.modules_dir,
-        "MIRROR": places.mirror,
-        "MIRROR_ADDRESS": mirror_address,
-        "MIRROR_PORT": mirror_port,
-        "CAPTURE_ID": str(list(topology.nodes).index(node.name) + 1),
-        "TOKEN": places.token,
-    }
-    values |= {name.upper(): called for name, called in places.programs.items()}
-    for other in topology.nodes.values():
-        key = other.name.upper()
-        values[f"{key}_HOST"] = topology.fqdn(other.name)
-        values[f"{key}_ADDRESS"] = places.addresses.get(other.name, topology.fqdn(other.name))
-        values |= {f"{key}_{p.name.upper()}_PORT": str(p.number) for p in other.ports.values()}
-    values |= {f"OWN_{p.name.upper()}_PORT": str(p.number) for p in node.ports.values()}
-    return values
-
-
-def render(text: str, values: Mapping[str, str], where: str) -> str:
-    """`text`, placeholders filled in, unmet conditions dropped; TopologyError names the line."""
-    out: list[str] = []
-    open_blocks: list[bool] = []
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        condition = _CONDITION.match(line)
-        if condition is None:
-            if all(open_blocks):
-                out.append(_fill(line, values, f"{where} line {number}"))
-            continue
-        word, negated, name = condition.groups()
-        if word == "endif":
-            if not open_blocks:
-                raise TopologyError(f"{where} line {number}: '@@endif' without '@@if'")
-            open_blocks.pop()
-        elif name not in values:
-            raise TopologyError(f"{where} line {number}: unknown name {name!r} in '@@if'")
-        else:
-            open_blocks.append(bool(values[name]) != bool(negated))
-    if open_blocks:
-        raise TopologyError(f"{where}: '@@if' without '@@endif'")
-    return "".join(out)
-
-
-def render_words(topology: Topology, node: NodeSpec, places: Places, words: tuple[str, ...]) -> list[str]:
-    """Any command's words with their placeholders filled in."""
-    values = placeholders(topology, node, places)
-    return [_fill(word, values, f"{topology.path}: command of {node.name}") for word in words]
-
-
-def render_command(topology: Topology, node: NodeSpec, places: Places) -> list[str]:
-    """The node's command line for these places."""
-    words = node.command + (node.mirror_arguments if places.mirror else ())
-    return render_words(topology, node, places, words)
-
-
-def render_files(topology: Topology, node: NodeSpec, places: Places) -> dict[str, str]:
-    """Path below CONF_DIR -> text, for every template of the node."""
-    values = placeholders(topology, node, places)
-    return {out: render(_read(source), values, str(source)) for out, source in node.templates.items()}
-
-
 def default_path() -> Path:
     """docker/lab.toml of this checkout."""
     return project_root() / "docker" / "lab.toml"
@@ -267,13 +208,14 @@ def load_topology(path: Path | None = None) -> Topology:
     """
     path = path or default_path()
     try:
-        tree = tomllib.loads(_read(path))
+        tree = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise TopologyError(f"{path} is no TOML: {error}") from error
     reader = _Reader(path)
     reader.only(tree, "the file", {"lab", "image", "program", "node"})
     lab = reader.table(tree, "lab", "the file")
     reader.only(lab, "[lab]", {"realm", "default"})
+    reader.take_realm(lab)
     images = {n: reader.image(n, t) for n, t in reader.tables(tree, "image").items()}
     programs = {n: reader.program(n, t) for n, t in reader.tables(tree, "program").items()}
     nodes = {n: reader.node(n, t) for n, t in reader.tables(tree, "node").items()}
@@ -303,6 +245,8 @@ def _check(topology: Topology) -> None:
                 raise TopologyError(f"{where}: ready kind {condition.kind!r}; known are {', '.join(READY_KINDS)}")
             if condition.kind == "diameter-peer":
                 topology.node(condition.at).port("admin")
+            elif condition.kind == "charging":
+                topology.node(condition.at).port("sip")
             else:
                 node.port(condition.port)
     for name in topology.default:
@@ -310,21 +254,40 @@ def _check(topology: Topology) -> None:
     topology.waves(tuple(topology.nodes))
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TopologyError(f"cannot read {path}: {error}") from error
 
 
-def _fill(text: str, values: Mapping[str, str], where: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        try:
-            return values[match[1]]
-        except KeyError:
-            raise TopologyError(f"{where}: unknown placeholder @@{match[1]}@@") from None
+def external_node(address: str, port: int, realm: str, where: str) -> External:
+    """A place outside of the lab; TopologyError where it cannot be one. Names would not do: cdp resolves by itself."""
+    try:
+        IPv4Address(address)
+    except ValueError:
+        raise TopologyError(f"{where}: {address!r} is no IPv4 address") from None
+    if not 0 < port < 65536:
+        raise TopologyError(f"{where}: {port} is no port")
+    return External(address, port, realm)
 
-    return _PLACEHOLDER.sub(value, text)
+
+def with_external(topology: Topology, places: Mapping[str, External]) -> Topology:
+    """The same topology with these nodes, and no others, run by somebody else."""
+    nodes = {name: replace(node, external=places.get(name)) for name, node in topology.nodes.items()}
+    return replace(topology, nodes=nodes)
+
+
+def external_hss(topology: Topology, text: str) -> Topology:
+    """The topology with the HSS that LABKIT_HSS names, "ADDRESS[:PORT][,REALM]"; as it is where that is empty."""
+    if not text:
+        return topology
+    place, _, realm = text.partition(",")
+    address, _, port = place.strip().partition(":")
+    if port and not port.isdecimal():
+        raise TopologyError(f"LABKIT_HSS={text}: {port!r} is no port; write ADDRESS[:PORT][,REALM]")
+    found = external_node(address, int(port or 3868), realm.strip() or topology.realm, f"LABKIT_HSS={text}")
+    return with_external(topology, {"hss": found})
 
 
 class _Reader:
@@ -332,6 +295,11 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._realm = ""
+
+    def take_realm(self, lab: Mapping[str, Any]) -> None:
+        """Note the realm that nodes have where they say nothing else."""
+        self._realm = self.text(lab, "realm", "[lab]")
 
     def only(self, table: Mapping[str, Any], where: str, known: set[str]) -> None:
         for key in table:
@@ -359,6 +327,12 @@ class _Reader:
             raise TopologyError(f"{self._path}: {where} needs {key} = a number, 0 or more")
         return found
 
+    def yes(self, table: Mapping[str, Any], key: str, where: str) -> bool:
+        found = table.get(key, False)
+        if not isinstance(found, bool):
+            raise TopologyError(f"{self._path}: {where} needs {key} = true or false")
+        return found
+
     def texts(self, table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
         found = table.get(key, [])
         if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
@@ -374,8 +348,17 @@ class _Reader:
 
     def program(self, name: str, table: Mapping[str, Any]) -> ProgramSpec:
         where = f"[program.{name}]"
-        self.only(table, where, {"variable", "packages"})
-        return ProgramSpec(name, self.text(table, "variable", where, ""), self.texts(table, "packages", where))
+        self.only(table, where, set(ProgramSpec.__dataclass_fields__) - {"name"})
+        return ProgramSpec(
+            name,
+            self.text(table, "variable", where, ""),
+            self.texts(table, "packages", where),
+            self.text(table, "binary", where, name),
+            self._path.parent / self.text(table, "go_folder", where, ""),
+            self.text(table, "go_package", where, ""),
+            self.text(table, "go_files", where, ""),
+            self.yes(table, "refuses_root", where),
+        )
 
     def node(self, name: str, table: Mapping[str, Any]) -> NodeSpec:
         where = f"[node.{name}]"
@@ -386,9 +369,6 @@ class _Reader:
         host = self.number(table, "host", where)
         if not 3 <= host <= 100:
             raise TopologyError(f"{self._path}: {where}: host = 3 to 100 (2 is the mirror, 101 and up are phones)")
-        optional = table.get("optional", False)
-        if not isinstance(optional, bool):
-            raise TopologyError(f"{self._path}: {where} needs optional = true or false")
         return NodeSpec(
             name=name,
             title=self.text(table, "title", where, name),
@@ -403,8 +383,12 @@ class _Reader:
             after=self.texts(table, "after", where),
             version=self.texts(table, "version", where),
             version_pattern=self._pattern(table, where),
-            optional=optional,
+            starts=self.number(table, "starts", where, 1),
+            optional=self.yes(table, "optional", where),
             environment={k: str(v) for k, v in self.table(table, "environment", where).items()},
+            switches=self.texts(table, "switches", where),
+            lesson_modules=self.texts(table, "lesson_modules", where),
+            external=self._external(table, where),
             memory_mb=self.number(table, "memory_mb", where, 256),
             pids=self.number(table, "pids", where, 64),
         )
@@ -423,6 +407,16 @@ class _Reader:
             if Path(out).is_absolute() or ".." in Path(out).parts:
                 raise TopologyError(f"{self._path}: {where} template {out!r} must stay below CONF_DIR")
         return {out: self._path.parent / str(source) for out, source in table.items()}
+
+    def _external(self, table: Mapping[str, Any], where: str) -> External | None:
+        if "external" not in table:
+            return None
+        entry = self.table(table, "external", where)
+        where = f"{where} external"
+        self.only(entry, where, {"address", "port", "realm"})
+        port = self.number(entry, "port", where, 3868)
+        realm = self.text(entry, "realm", where, self._realm)
+        return external_node(self.text(entry, "address", where), port, realm, f"{self._path}: {where}")
 
     def _ready(self, entries: Any, where: str) -> tuple[ReadyCondition, ...]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -120,7 +120,8 @@ def test_start_registration_and_call_log_no_error(lab: RunningLab) -> None:
 
     run(scene)
     for node in NODES:
-        bad = [line for line in lab.logs(node) if re.search(r"ERROR|CRITICAL|ALERT|WARNING|BUG", line)]
+        said = lab.logs_of_this_start(node)  # a start that was tried in vain may have said anything
+        bad = [line for line in said if re.search(r"ERROR|CRITICAL|ALERT|WARNING|BUG", line)]
         assert bad == [], node
 
 
@@ -612,6 +613,34 @@ def test_call_goes_on_without_a_server_that_has_no_address(lab: RunningLab) -> N
 
     with served(lab, "alice", nowhere):
         run(scene)
+
+
+MESSAGE_TO_ABSENT: Final = {"triggers": [{"group": 0, "method": "MESSAGE"}, {"group": 1, "session_case": 2}]}
+
+
+def test_unregistered_service_that_sends_the_request_back(lab: RunningLab) -> None:
+    """A proxying server of a user who is away: it sees the request once, and then there is nobody: 480."""
+    with served(lab, "carol", MESSAGE_TO_ABSENT) as server, plain(lab, "alice", register=True) as alice:
+        said = NewLines(lab, "scscf")
+        sent = alice.request("MESSAGE", f"sip:carol@{lab.realm}", body=b"anybody?")
+        alice.send(sent)
+        visited = server.wait_request("MESSAGE")
+        assert "regstate=unreg" in (visited.header("P-Served-User") or "")
+        pass_reply(server, send_back(server, visited))
+        assert alice.wait_final(sent).status == 480
+        assert len(said.about("(to the application server)", 1)) == 1
+    lab.hss.reset_subscriber("carol")
+
+
+def test_dead_server_of_somebody_who_is_away(lab: RunningLab) -> None:
+    """Its DefaultHandling 0 says to go on, and there is nobody to go on to: 480, after one attempt."""
+    dead = {**MESSAGE_TO_ABSENT, "server": dead_server(lab), "default_handling": 0}
+    with served(lab, "carol", dead), plain(lab, "alice", register=True) as alice:
+        said = NewLines(lab, "scscf")
+        response = alice.ask(alice.request("MESSAGE", f"sip:carol@{lab.realm}", body=b"anybody?"))
+        assert response.status == 480
+        assert len(said.about("(to the application server)", 1)) == 1
+    lab.hss.reset_subscriber("carol")
 
 
 def test_unregistered_service_without_its_server(lab: RunningLab) -> None:

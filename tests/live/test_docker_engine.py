@@ -6,6 +6,7 @@ What a lab must not leave behind is tests/live/test_leftovers.py, on every engin
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from labkit.lab.choice import make_engine
 from labkit.lab.docker_client import connect
-from labkit.lab.engine import Record, labs_folder, make_engine, owner_label
+from labkit.lab.docker_reach import container_reaches_host
 from labkit.lab.lab import RunningLab, start_lab, wipe_all
+from labkit.lab.record import Record, labs_folder, owner_label
 
 pytestmark = pytest.mark.docker
 
@@ -177,3 +180,22 @@ def test_wipe_after_kill_9_leaves_nothing_with_the_daemon(api: Any, live_home: P
     process.wait(timeout=30)
     wipe_all(("docker",))
     assert labelled(api, f"labkit.user={owner_label()}") == []
+
+
+def test_a_container_reaches_this_host(api: Any, live_home: Path) -> None:
+    """What `./lab doctor` looks at; nothing of the look stays."""
+    assert container_reaches_host() is True
+    assert make_engine("docker").leftovers() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("iptables") is None, reason="needs root and iptables")
+def test_a_firewall_that_drops_what_containers_send_is_noticed(api: Any, live_home: Path) -> None:
+    """The very port is closed for what comes in from bridges: no datagram arrives."""
+    rule = ["INPUT", "-p", "udp", "--dport", "47119", "-j", "DROP"]
+    if subprocess.run(["iptables", "-I", *rule], capture_output=True, check=False).returncode:
+        pytest.skip("iptables cannot be used here")
+    try:
+        assert container_reaches_host(47119) is False
+    finally:
+        subprocess.run(["iptables", "-D", *rule], check=True)
+    assert make_engine("docker").leftovers() == []

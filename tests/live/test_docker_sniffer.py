@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,29 @@ def test_it_sees_what_is_sent_between_two_marks(running: RunningLab) -> None:
     finally:
         sniffer.stop()
     assert sum(b"GET " in raw for _time_ns, _linktype, raw in seen) == 1
+
+
+def test_it_sees_what_phones_send_to_each_other(running: RunningLab) -> None:
+    """That crosses no bridge, since all phones share the host's address on it: each datagram is seen once."""
+    address, _port = running.phone_address(0)
+    sniffer = running.sniffer()
+    sniffer.start()
+    try:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+        ):
+            one.bind((address, 0))
+            other.bind((address, 0))
+            first = sniffer.mark()
+            for number in range(20):
+                one.sendto(b"sound %d" % number, other.getsockname())
+            seen = sniffer.frames(first, sniffer.mark())
+    finally:
+        sniffer.stop()
+    assert [raw[42:] for _time_ns, _linktype, raw in seen if raw[42:47] == b"sound"] == [
+        b"sound %d" % number for number in range(20)
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a thing of Unix")

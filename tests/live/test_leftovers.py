@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.lab.engine import Record, labs_folder, make_engine
+from labkit.lab.choice import make_engine
 from labkit.lab.lab import RunningLab, attach, start_lab, wipe_all
 from labkit.lab.process import lab_processes
+from labkit.lab.record import Record, labs_folder
 
 CYCLES = int(os.environ.get("LABKIT_CYCLES", "3"))
 NAME = "left"

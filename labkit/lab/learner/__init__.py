@@ -1,0 +1,1 @@
+"""What learners write for a node: reading it, starting it, and saying in their own lines what was wrong with it."""
