@@ -94,13 +94,16 @@ class Chromium:
 
     def wait_for(self, script: str, timeout_s: float = 30.0) -> Any:
         """Return the expression's value as soon as it is true-like."""
+        value = self.becomes(script, timeout_s)
+        assert value, f"waited {timeout_s} s for {script}"
+        return value
+
+    def becomes(self, script: str, timeout_s: float) -> Any:
+        """Return the expression's value as soon as it is true-like, or what it is when the time is over."""
         give_up = time.monotonic() + timeout_s
-        while True:
-            value = self.value(script)
-            if value:
-                return value
-            assert time.monotonic() < give_up, f"waited {timeout_s} s for {script}"
+        while not (value := self.value(script)) and time.monotonic() < give_up:
             time.sleep(0.1)
+        return value
 
     def click(self, x: float, y: float) -> None:
         """Move the mouse there and click, as a person does."""

@@ -53,7 +53,7 @@ def test_a_retransmission_is_shown_only_where_asked_for() -> None:
     """It has no number of its own and carries the words of what it repeats."""
     assert not any(arrow.again for arrow in tell(recording("20")).arrows)
     again = [arrow for arrow in tell(recording("20"), retransmissions=True).arrows if arrow.again]
-    assert [(arrow.number, arrow.label) for arrow in again] == [(None, "MESSAGE  CSeq 1")] * 2
+    assert [(arrow.number, arrow.label) for arrow in again] == [(None, "MESSAGE RP-DATA SMS-DELIVER")] * 2
 
 
 def test_all_shows_what_the_story_leaves_out() -> None:

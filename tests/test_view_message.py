@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from labkit.view.message import Explained, explain, xml_lines
+from labkit.view.explained import Explained, xml_lines
+from labkit.view.message import explain
 from labkit.view.message_diameter import _DEEPEST
 from labkit.wire.diameter import Avp
 from tests.ims_bytes import all_messages, one_of_each

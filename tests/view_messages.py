@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from labkit.capture.table import Messages, read_capture
+from labkit.wire import pcap
 
 IMS = Path(__file__).parent / "data" / "ims"
 NAMES = {
@@ -49,3 +51,25 @@ def repeated(messages: Messages, times: int) -> Messages:
         tables.append(table)
         raw += [message + b" " * turn for message in messages.raw]
     return Messages(pd.concat(tables, ignore_index=True), raw, messages.names)
+
+
+def with_media() -> Messages:
+    """The recorded call (05) with media; see `with_media_packets`."""
+    return read_capture(with_media_packets(), NAMES)
+
+
+@cache
+def with_media_packets() -> bytes:
+    """The recorded call (05) with 40 packets of RTP in each direction, begun when it was answered."""
+    raw = next(IMS.glob("05*.pcap")).read_bytes()
+    frames = list(pcap.read_frames(raw))
+    answered_ns = next(frame.time_ns for frame in frames if frame.number == 68)  # the ACK arrives
+    phone, ports = "172.30.0.1", (40000, 40002)
+    for ssrc, (source, target) in enumerate((ports, ports[::-1]), start=1):
+        for number in range(40):
+            rtp = struct.pack(">BBHII", 0x80, 0, number, number * 160, ssrc) + bytes(160)
+            packet = pcap.udp_frame(phone, source, phone, target, rtp)
+            when_ns = answered_ns + 5_000_000 * ssrc + 20_000_000 * number
+            frames.append(pcap.Frame(0, when_ns, pcap.LINKTYPE_ETHERNET, packet))
+    in_time = sorted(frames, key=lambda frame: frame.time_ns)
+    return pcap.pcapng(in_time)

@@ -1,4 +1,4 @@
-"""What the commands and AVPs of a Cx trace mean, in one sentence each."""
+"""What the commands and AVPs of a trace of Cx or credit control mean, in one sentence each."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ COMMANDS = {
     "RTA": "Registration-Termination, the answer of the S-CSCF: done (TS 29.228 6.1.3)",
     "PPR": "Push-Profile: the HSS has a new profile of the user (TS 29.228 6.2)",
     "PPA": "Push-Profile, the answer of the S-CSCF: taken (TS 29.228 6.2)",
+    "CCR": "Credit-Control: reserve, take or give back money for a service (RFC 8506 3.1)",
+    "CCA": "Credit-Control, the answer: so much is granted, or none (RFC 8506 3.2)",
 }
 """Short name of a command to what it says."""
 
@@ -82,11 +84,53 @@ AVPS = {
     "Reason-Info": "the reason in words",
     "Supported-Features": "optional parts of the specification that the sender knows",
     "Loose-Route-Indication": "whether the S-CSCF must keep the Request-URI on the way to the phone",
+    "CC-Request-Type": "whether the service begins, goes on, ends, or is a single event",
+    "CC-Request-Number": "counts the requests of a session, from 0",
+    "Service-Context-Id": "which document says what the units mean: 32260@3gpp.org is IMS",
+    "Requested-Service-Unit": "how much is asked for",
+    "Granted-Service-Unit": "how much may be used before the next request",
+    "Used-Service-Unit": "how much was used since the last request",
+    "CC-Time": "seconds",
+    "CC-Total-Octets": "bytes both ways",
+    "CC-Service-Specific-Units": "units as the service counts them, for example messages",
+    "CC-Money": "an amount of money",
+    "Subscription-Id": "who pays",
+    "Subscription-Id-Type": "what kind of name follows",
+    "Subscription-Id-Data": "the number or name of who pays",
+    "Multiple-Services-Credit-Control": "units of one of several services in a session",
+    "Rating-Group": "which price; services of one group share a quota",
+    "Service-Identifier": "which service",
+    "Validity-Time": "so many seconds the grant is good",
+    "Final-Unit-Indication": "this is the last of the money: what to do at its end",
+    "Final-Unit-Action": "what to do when the last units are used",
+    "Event-Timestamp": "when it happened",
+    "Service-Information": "what 3GPP adds to credit control",
+    "IMS-Information": "about a call or session of IMS",
+    "Calling-Party-Address": "who calls",
+    "Called-Party-Address": "who is called",
     "Originating-Request": "asked for a call that the user makes, not receives",
 }
 """Name of an AVP to what it says."""
 
 ENUMS: dict[str, dict[int, str]] = {
+    "CC-Request-Type": {1: "INITIAL_REQUEST", 2: "UPDATE_REQUEST", 3: "TERMINATION_REQUEST", 4: "EVENT_REQUEST"},
+    "CC-Session-Failover": {0: "FAILOVER_NOT_SUPPORTED", 1: "FAILOVER_SUPPORTED"},
+    "CC-Unit-Type": {
+        **{0: "TIME", 1: "MONEY", 2: "TOTAL-OCTETS", 3: "INPUT-OCTETS", 4: "OUTPUT-OCTETS"},
+        5: "SERVICE-SPECIFIC-UNITS",
+    },
+    "Check-Balance-Result": {0: "ENOUGH_CREDIT", 1: "NO_CREDIT"},
+    "Credit-Control": {0: "CREDIT_AUTHORIZATION", 1: "RE_AUTHORIZATION"},
+    "Credit-Control-Failure-Handling": {0: "TERMINATE", 1: "CONTINUE", 2: "RETRY_AND_TERMINATE"},
+    "Direct-Debiting-Failure-Handling": {0: "TERMINATE_OR_BUFFER", 1: "CONTINUE"},
+    "Final-Unit-Action": {0: "TERMINATE", 1: "REDIRECT", 2: "RESTRICT_ACCESS"},
+    "Multiple-Services-Indicator": {0: "MULTIPLE_SERVICES_NOT_SUPPORTED", 1: "MULTIPLE_SERVICES_SUPPORTED"},
+    "Requested-Action": {0: "DIRECT_DEBITING", 1: "REFUND_ACCOUNT", 2: "CHECK_BALANCE", 3: "PRICE_ENQUIRY"},
+    "Subscription-Id-Type": {
+        **{0: "END_USER_E164", 1: "END_USER_IMSI", 2: "END_USER_SIP_URI", 3: "END_USER_NAI"},
+        4: "END_USER_PRIVATE",
+    },
+    "Tariff-Change-Usage": {0: "UNIT_BEFORE_TARIFF_CHANGE", 1: "UNIT_AFTER_TARIFF_CHANGE", 2: "UNIT_INDETERMINATE"},
     "Auth-Session-State": {0: "STATE_MAINTAINED", 1: "NO_STATE_MAINTAINED"},
     "Disconnect-Cause": {0: "REBOOTING", 1: "BUSY", 2: "DO_NOT_WANT_TO_TALK_TO_YOU"},
     "Inband-Security-Id": {0: "NO_INBAND_SECURITY", 1: "TLS"},

@@ -5,86 +5,24 @@ The picture, the text and the browser all start from the same `Drawing`, so they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from labkit.capture.rpc_words import RPC_PROTOCOLS
 from labkit.errors import LessonError
-from labkit.wire.sip import REASONS
+from labkit.view.arrow import Arrow
+from labkit.view.words import detail_words, has_sms, is_refused, message_words, number_of, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.capture.table import Messages
 
-PATH_ORDER = ("pcscf", "proxy", "icscf", "scscf", "hss")
+_Kept = TypeVar("_Kept")
+
+PATH_ORDER = ("pcscf", "proxy", "prepaid", "icscf", "scscf", "scscf2", "hss")
 """Where the nodes of the lab stand, from the phone inward; others follow in the order of their first message."""
-
-CHALLENGES = (401, 407)
-"""Responses from 400 on that are no refusal: they ask for a password, the normal course of things."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrow:
-    """One message as an arrow."""
-
-    number: int | None
-    """Number in the canonical story, from 1; None for a message that the story leaves out."""
-    row: int
-    """Row in `Messages.table`."""
-    frame: int
-    """Frame number in the capture file, from 1."""
-    time_s: float
-    """Seconds since the first message of the capture that is drawn."""
-    source: str
-    """Name of the node that sent it."""
-    target: str
-    """Name of the node that it was sent to."""
-    protocol: str
-    """'sip' or 'diameter'."""
-    message: str
-    """'REGISTER', '401 Unauthorized', 'UAR', 'UAA DIAMETER_FIRST_REGISTRATION'."""
-    detail: str
-    """What an engineer looks for next: 'CSeq 1' of SIP, the user of a Diameter request. May be empty."""
-    call: str
-    """'call-1' for the first Call-ID, and so on; empty for Diameter."""
-    again: bool
-    """A retransmission: the same bytes between the same sockets were seen before."""
-    refused: bool
-    """A final response or answer that says no (a challenge is none)."""
-
-    @property
-    def label(self) -> str:
-        """The message and its detail in one line."""
-        return f"{self.message}  {self.detail}" if self.detail else self.message
-
-    @property
-    def short_message(self) -> tuple[str, str]:
-        """The message in two parts for a narrow place: 'UAA' and 'DIAMETER_SUCCESS', '403 Forbidden' and why.
-
-        What a server adds to a reason phrase after a dash is left out where nothing was refused.
-        """
-        if self.protocol == "diameter":
-            command, _, result = self.message.partition(" ")
-            return command, result
-        phrase, _, why = self.message.partition(" - ")
-        return phrase, why if self.refused else ""
-
-    @property
-    def short_label(self) -> str:
-        """`short_message` and the detail in one line."""
-        return "  ".join(part for part in (*self.short_message, self.short_detail) if part)
-
-    @property
-    def short_detail(self) -> str:
-        """The detail without the type that every UAR of a first REGISTER has in this core."""
-        return self.detail.removesuffix(" REGISTRATION_AND_CAPABILITIES")
-
-    @property
-    def sentence(self) -> str:
-        """The arrow without a picture: 'alice -> pcscf: REGISTER (call-1, CSeq 1)'."""
-        extra = ", ".join(part for part in (self.call, self.detail) if part)
-        return f"{self.source} -> {self.target}: {self.message}" + (f" ({extra})" if extra else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +40,23 @@ def tell(
     *,
     show: str = "story",
     retransmissions: bool = False,
+    streams: bool = False,
     order: Sequence[str] = (),
 ) -> Drawing:
     """Turn a capture into the story that a ladder draws.
 
     Args:
         messages: what `read_capture` returned.
-        show: 'story' for the canonical messages; 'all' for every SIP and Diameter message in the order of frames, also
+        show: 'story' for the canonical messages; 'all' for every message of DRAWN in the order of frames, also
             100 Trying, watchdogs and retransmissions.
         retransmissions: also show, in their place in time, what was sent again ('all' always does).
+        streams: also show each RTP stream, as one row.
         order: names of nodes from left to right, where the usual order does not fit; others follow.
     Raises:
         LessonError: `show` is something else.
     """
     from labkit.capture.canon import canon
+    from labkit.view.streams import stream_arrows
 
     if show not in ("story", "all"):
         raise LessonError(f"A ladder can show 'story' or 'all', not {show!r}.")
@@ -125,17 +66,26 @@ def tell(
     if show == "all":
         rows = drawer.drawable
     elif retransmissions:
-        rows = _merge(rows, [row for row in drawer.drawable if row in drawer.again], drawer.times)
-    arrows = drawer.arrows(rows)
-    return Drawing(_left_to_right(arrows, order), arrows)
+        again = list(drawer.again)
+        rows = _merge(rows, [drawer.times[row] for row in rows], again, [drawer.times[row] for row in again])
+    start_s = min((drawer.times[row] for row in rows), default=0.0)
+    arrows = [drawer.arrow(row, start_s) for row in rows]
+    if streams:
+        begun = stream_arrows(messages, start_s)
+        arrows = _merge(
+            arrows, [drawer.times[row] for row in rows], [arrow for _, arrow in begun], [s for s, _ in begun]
+        )
+    return Drawing(left_to_right(arrows, order), tuple(arrows))
 
 
-def _merge(rows: list[int], late: list[int], times: list[float]) -> list[int]:
-    """Put each retransmission before the first arrow that came after it."""
-    merged = list(rows)
-    for row in late:
-        behind = (place for place, other in enumerate(merged) if times[other] > times[row])
-        merged.insert(next(behind, len(merged)), row)
+def _merge(kept: list[_Kept], times: list[float], late: list[_Kept], late_times: list[float]) -> list[_Kept]:
+    """Put each late one before the first one that came after it; both lists stay in their own order."""
+    merged, merged_times = list(kept), list(times)
+    for one, time in zip(late, late_times, strict=True):
+        behind = (place for place, other in enumerate(merged_times) if other > time)
+        place = next(behind, len(merged))
+        merged.insert(place, one)
+        merged_times.insert(place, time)
     return merged
 
 
@@ -152,7 +102,7 @@ class _Drawer:
         times = messages.table["time"].astype("int64").tolist()
         self.times = [time * 1e-9 for time in times]
         protocols = self._columns["protocol"]
-        self.drawable = [row for row, protocol in enumerate(protocols) if protocol in ("sip", "diameter")]
+        self.drawable = [row for row, protocol in enumerate(protocols) if protocol in DRAWN]
         self.again = self._find_again()
         self._names = self._find_names()
         self._calls = self._find_calls()
@@ -176,7 +126,7 @@ class _Drawer:
             names[self._socket("dst", row)] = str(arrow["to"])
         for row in self.drawable:
             for side in ("src", "dst"):
-                name = _text(self._columns[f"{side}_node"][row]) or _text(self._columns[side][row])
+                name = text_of(self._columns[f"{side}_node"][row]) or text_of(self._columns[side][row])
                 names.setdefault(self._socket(side, row), name)
         return names
 
@@ -185,119 +135,61 @@ class _Drawer:
 
     def _find_calls(self) -> dict[str, str]:
         calls = {
-            _text(self._columns["call_id"][row]): _text(arrow.get("call")) for row, arrow in self._canonical.items()
+            text_of(self._columns["call_id"][row]): text_of(arrow.get("call")) for row, arrow in self._canonical.items()
         }
         for row in self.drawable:
-            call_id = _text(self._columns["call_id"][row])
+            call_id = text_of(self._columns["call_id"][row])
             if call_id not in calls:
                 calls[call_id] = f"call-{sum(1 for call in calls.values() if call) + 1}"
         return calls
 
     def _find_cseqs(self) -> dict[tuple[object, ...], int]:
         """CSeq numbers as the canonical story counts them, by Call-ID, From tag and true number."""
-        shown = {row: _number(step.get("cseq")) for row, step in self._canonical.items()}
+        shown = {row: number_of(step.get("cseq")) for row, step in self._canonical.items()}
         return {self._asked(row): cseq for row, cseq in shown.items() if cseq is not None}
 
     def _asked(self, row: int) -> tuple[object, ...]:
         return tuple(self._columns[name][row] for name in ("call_id", "from_tag", "cseq"))
 
     def _cseq(self, row: int) -> str:
-        cseq = self._cseqs.get(self._asked(row), _number(self._columns["cseq"][row]))
+        cseq = self._cseqs.get(self._asked(row), number_of(self._columns["cseq"][row]))
         return "" if cseq is None else f"CSeq {cseq}"
 
-    def arrows(self, rows: Iterable[int]) -> tuple[Arrow, ...]:
-        chosen = list(rows)
-        start = min((self.times[row] for row in chosen), default=0.0)
-        return tuple(self._step(row, start) for row in chosen)
-
-    def _step(self, row: int, start: float) -> Arrow:
+    def arrow(self, row: int, start_s: float) -> Arrow:
         cells = {name: column[row] for name, column in self._columns.items()}
         canonical = self._canonical.get(row, {})
         words = self._canonical.get(self.again.get(row, row), {})
         sip = cells["protocol"] == "sip"
+        message = text_of(words.get("message")) or message_words(cells, self._raw[row])
         return Arrow(
             number=canonical.get("n"),
             row=row,
             frame=int(cells["frame"]),
-            time_s=round(self.times[row] - start, 6),
+            time_s=round(self.times[row] - start_s, 6),
             source=self._names[self._socket("src", row)],
             target=self._names[self._socket("dst", row)],
             protocol=str(cells["protocol"]),
-            message=_text(words.get("message")) or _message(cells),
-            detail=self._cseq(row) if sip else _diameter_detail(cells),
-            call=self._calls.get(_text(cells["call_id"]), "") if sip else "",
+            message=message,
+            detail=("" if has_sms(message) else self._cseq(row)) if sip else detail_words(cells, self._raw[row]),
+            call=self._calls.get(text_of(cells["call_id"]), "") if sip else "",
             again=row in self.again,
-            refused=_refused(cells),
+            refused=is_refused(cells, self._raw[row]),
         )
 
 
+DRAWN = ("sip", "diameter", *RPC_PROTOCOLS)
+"""Protocols of which each message is an arrow."""
 _SOCKETS = ("src", "src_port", "dst", "dst_port")
 # fmt: off
 _COLUMNS = (
     "frame", *_SOCKETS, "src_node", "dst_node", "transport", "protocol", "method", "status", "reason", "call_id",
-    "cseq", "from_tag", "command", "request", "result_code", "experimental_result_code", "user_name",
+    "cseq", "from_tag", "command", "command_code", "request", "result_code", "experimental_result_code", "user_name",
     "public_identity", "server_assignment_type", "user_authorization_type",
 )
 # fmt: on
 
 
-def _message(cells: Mapping[str, Any]) -> str:
-    """Name a message that the canonical story leaves out."""
-    if cells["protocol"] == "sip":
-        status = _number(cells["status"])
-        if status is None:
-            return _text(cells["method"])
-        reason = _text(cells["reason"])
-        return f"{status} {REASONS.get(status, reason) if status < 300 else reason}".strip()
-    from labkit.wire.diameter import result_name
-
-    command = _text(cells["command"])
-    code, experimental = _result(cells)
-    return command if code is None else f"{command} {result_name(code, experimental=experimental)}"
-
-
-def _result(cells: Mapping[str, Any]) -> tuple[int | None, bool]:
-    experimental = _number(cells["experimental_result_code"])
-    return (experimental, True) if experimental is not None else (_number(cells["result_code"]), False)
-
-
-def _diameter_detail(cells: Mapping[str, Any]) -> str:
-    if cells["request"] is not True and cells["request"] != 1:
-        return ""
-    user = _user(_text(cells["user_name"]) or _text(cells["public_identity"]))
-    return " ".join(part for part in (user, _purpose(cells)) if part)
-
-
-def _purpose(cells: Mapping[str, Any]) -> str:
-    """What a SAR or an unusual UAR wants: the name of its type (TS 29.229 sections 6.3.15 and 6.3.24)."""
-    from labkit.wire import cx
-
-    assignment = _number(cells["server_assignment_type"])
-    authorization = _number(cells["user_authorization_type"])
-    try:
-        if assignment is not None:
-            return cx.ServerAssignmentType(assignment).name
-        if authorization:
-            return cx.UserAuthorizationType(authorization).name
-    except ValueError:
-        return ""
-    return ""
-
-
-def _user(identity: str) -> str:
-    """The user part alone: a ladder's realm is the same everywhere."""
-    return identity.removeprefix("sip:").removeprefix("tel:").partition("@")[0]
-
-
-def _refused(cells: Mapping[str, Any]) -> bool:
-    status = _number(cells["status"])
-    if status is not None:
-        return status >= 400 and status not in CHALLENGES
-    code, _experimental = _result(cells)
-    return code is not None and code >= 3000
-
-
-def _left_to_right(arrows: Sequence[Arrow], order: Sequence[str]) -> tuple[str, ...]:
+def left_to_right(arrows: Sequence[Arrow], order: Sequence[str] = ()) -> tuple[str, ...]:
     """Callers, the core along the path of a call, callees, then everything that has no name."""
     present = list(dict.fromkeys(name for arrow in arrows for name in (arrow.source, arrow.target)))
     speaks_diameter = {
@@ -330,12 +222,3 @@ def _callees(arrows: Sequence[Arrow], core: set[str]) -> set[str]:
         arrow.source for arrow in arrows if not arrow.message[:1].isdigit()
     }
     return ({name for name, received in first.items() if received} | heard_only) - core
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> int | None:
-    """Absent cells are <NA> or NaN, which equal nothing, not even themselves."""
-    return int(value) if isinstance(value, int | float) and value == value else None

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from labkit.errors import DiameterError
 from labkit.view.diameter_words import APPLICATIONS, AVPS, COMMANDS, ENUMS
-from labkit.view.message import Explained, Part, readable, xml_lines
+from labkit.view.explained import Explained, Part, readable, xml_lines
 from labkit.wire import cx, diameter
 
 _DEEPEST = 12

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labkit.view.message import Explained, Part
+from labkit.view.explained import Explained, Part
 
-_PAYLOADS = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 13: "comfort noise", 18: "G729"}
+PAYLOADS = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 13: "comfort noise", 18: "G729"}
 """Fixed payload types (RFC 3551 section 6)."""
 _RTCP = {200: "SR", 201: "RR", 202: "SDES", 203: "BYE", 204: "APP", 205: "RTPFB", 206: "PSFB", 207: "XR"}
 _RTCP_WORDS = {
@@ -23,7 +23,7 @@ def explain_rtp(raw: bytes, protocol: str) -> Explained:
         return Explained(f"RTCP {kind}", _RTCP_WORDS.get(kind, ""), raw[:8].hex(" ", 4), (), raw)
     payload_type = raw[1] & 0x7F
     parts = (
-        Part("payload type", f"{payload_type} {_PAYLOADS.get(payload_type, 'as SDP says')}", "the codec", "RFC 3551 6"),
+        Part("payload type", f"{payload_type} {PAYLOADS.get(payload_type, 'as SDP says')}", "the codec", "RFC 3551 6"),
         Part("marker", str(raw[1] >> 7), "1 on the first packet after a silence", "RFC 3551 4.1"),
         Part(
             "sequence", str(int.from_bytes(raw[2:4], "big")), "one more with every packet: finds losses", "RFC 3550 5.1"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from labkit.errors import SipError
-from labkit.view.message import Explained, Part, readable, xml_lines
+from labkit.view.explained import Explained, Part, readable, xml_lines
 from labkit.view.sip_words import CLASSES, HEADERS, METHODS, SDP_ATTRIBUTES, SDP_LINES
-from labkit.wire import sip
+from labkit.wire import sip, sms
 
 _SAME_IN_EVERY_RUN = {
     "content-type",
@@ -19,6 +19,8 @@ _SAME_IN_EVERY_RUN = {
     "unsupported",
 }
 """Headers whose values an outline shows; those of others hold addresses, identifiers or versions."""
+_DIFFERS_IN_EVERY_RUN = {"RP-Message-Reference", "TP-SCTS", "TP-DT"}
+"""Fields of a short message whose values an outline leaves out."""
 
 
 def explain_sip(raw: bytes) -> Explained:
@@ -55,11 +57,28 @@ def _body(body: bytes, content_type: str) -> list[Part]:
     if content_type == "application/sdp":
         lines = body.decode("utf-8", "replace").splitlines()
         return [Part("body", f"{len(lines)} lines of SDP"), *(_sdp_line(line) for line in lines)]
+    if content_type == sms.CONTENT_TYPE:
+        return _short_message(body)
     if content_type.endswith("xml"):
         return [Part("body", "XML", lines=xml_lines(body.decode("utf-8", "replace")))]
     if content_type.startswith(("text/", "multipart/")):
         return [Part("body", content_type, lines=tuple(body.decode("utf-8", "replace").splitlines()))]
     return [Part("body", f"{len(body)} bytes", lines=(readable(body),))]
+
+
+def _short_message(body: bytes) -> list[Part]:
+    """The octets of an RP message; `Capture.sms` shows them beside the hex."""
+    found = sms.dissect(body)
+    parts = [
+        Part(field.name, field.value, field.about, field.spec, 1, stable=field.name not in _DIFFERS_IN_EVERY_RUN)
+        for field in found.fields
+    ]
+    damage = [Part("damaged", found.problem, depth=1)] if found.problem else []
+    return [
+        Part("body", f"{sms.label(body)}, {len(body)} octets", lines=(body.hex(" "),), stable=True),
+        *parts,
+        *damage,
+    ]
 
 
 def _sdp_line(line: str) -> Part:

@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.errors import LessonError
-from labkit.view.drawing import Arrow, Drawing, tell
+from labkit.view.arrow import Arrow
+from labkit.view.drawing import tell
+from labkit.view.layout import Layout, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labkit.capture.table import Messages
-
-GAP_S = 0.2
-"""A silence of at least this many seconds gets a line of its own."""
 
 _LINES = {True: ("─", "│"), False: ("-", "|")}
 
@@ -38,6 +37,7 @@ def text_ladder(
     arrows: bool = True,
     times: bool = False,
     show: str = "story",
+    streams: bool = False,
     order: Sequence[str] = (),
 ) -> str:
     """Draw a capture as text.
@@ -49,32 +49,43 @@ def text_ladder(
         arrows: False gives one sentence a message instead, which a screen reader reads well.
         times: also show milliseconds since the first message, and silences (both differ from run to run).
         show: 'story', or 'all' for every message; see `labkit.view.drawing.tell`.
+        streams: also show each RTP stream, as one line (its figures differ from run to run).
         order: names of nodes from left to right, where the usual order does not fit.
     Raises:
         LessonError: the width is below 60.
     """
     if width < 60:
         raise LessonError(f"A ladder needs at least 60 columns, not {width}; arrows=False needs fewer.")
-    drawing = tell(messages, show=show, order=order)
+    drawing = tell(messages, show=show, streams=streams, order=order)
     if not drawing.arrows:
         return TextLadder("(no SIP or Diameter message in this capture)")
     if not arrows:
-        return TextLadder("\n".join(_sentence(arrow) for arrow in drawing.arrows))
-    return TextLadder("\n".join(_Sheet(drawing, width, not ascii_only, times).lines()))
+        return TextLadder("\n".join(sentence(arrow) for arrow in drawing.arrows))
+    return TextLadder("\n".join(TextSheet(lay_out(drawing), width, not ascii_only, times).lines()))
 
 
-def _sentence(arrow: Arrow) -> str:
+def sentence(arrow: Arrow) -> str:
+    """Return an arrow as a sentence, for people who read with their ears."""
     number = "" if arrow.number is None else f"{arrow.number}. "
     return f"{number}{arrow.sentence}{', sent again' if arrow.again else ''}"
 
 
-class _Sheet:
+class TextSheet:
     """Where everything stands, in characters from the left."""
 
-    def __init__(self, drawing: Drawing, width: int, drawn: bool, times: bool) -> None:
-        self._drawing, self._width, self._times = drawing, width, times
+    def __init__(self, layout: Layout, width: int, drawn: bool, times: bool) -> None:
+        """Give every node its column.
+
+        Args:
+            layout: the nodes, and as many arrows as there are by now.
+            width: columns of the terminal.
+            drawn: use line-drawing characters.
+            times: leave room for times.
+        """
+        drawing = layout.drawing
+        self._layout, self._width, self._times = layout, width, times
         self._dash, self._bar = _LINES[drawn]
-        last = max((arrow.number or 0) for arrow in drawing.arrows)
+        last = max(((arrow.number or 0) for arrow in drawing.arrows), default=0)
         self._numbers = max(2, len(str(last)))
         self._clock = 9 if times else 0
         margin = self._numbers + 1 + self._clock
@@ -88,17 +99,17 @@ class _Sheet:
         self._label_column = first + pitch * (len(nodes) - 1) + max(3, (len(nodes[-1]) + 1) // 2 + 2)
 
     def lines(self) -> list[str]:
-        lines = [self._header()]
-        before = 0.0
-        for arrow in self._drawing.arrows:
-            silence = arrow.time_s - before
-            if self._times and silence >= GAP_S:
-                lines.append(self._silence(silence))
-            before = max(before, arrow.time_s)
-            lines.append(self._line(arrow))
+        """Return the whole ladder."""
+        lines = [self.header()]
+        silent = dict(self._layout.gaps)
+        for arrow, row in zip(self._layout.drawing.arrows, self._layout.row, strict=True):
+            if self._times and row - 1 in silent:
+                lines.append(self._silence(silent[row - 1]))
+            lines.append(self.line(arrow))
         return lines
 
-    def _header(self) -> str:
+    def header(self) -> str:
+        """Return the names of the nodes above their lifelines."""
         cells = [" "] * self._width
         for name, column in self._column.items():
             text = name if len(name) < self._pitch else name[: self._pitch - 2] + "…"
@@ -113,12 +124,13 @@ class _Sheet:
             cells[column] = self._bar
         return cells
 
-    def _line(self, arrow: Arrow) -> str:
+    def line(self, arrow: Arrow) -> str:
+        """Return one row."""
         number = "" if arrow.number is None else str(arrow.number)
         clock = f"{arrow.time_s * 1000:8.1f} " if self._times else ""
         cells = self._blank(f"{number:>{self._numbers}} {clock}")
         start, end = self._column[arrow.source], self._column[arrow.target]
-        dash = "." if arrow.again else self._dash
+        dash = "." if arrow.again else "=" if arrow.lasts_s else self._dash
         if start == end:
             cells[start + 1 : start + 3] = [dash, "<"]
         for column in range(min(start, end) + 1, max(start, end)):

@@ -1,8 +1,11 @@
-"""Colours and sizes of every picture, light and dark.
+"""Colours of every picture: one set that reads on light and dark paper alike, and one for each of the two.
+
+A picture in a notebook has no paper of its own, so that it takes that of the page; where the page has a theme
+(JupyterLab, VS Code), its words take the page's colour too, through CSS variables.
 
 Line colours come from Okabe and Ito's palette, which people with any kind of colour blindness can tell apart; each
-theme takes those of the eight that stand out on its paper. Nothing is told by colour alone: Diameter messages also
-differ by their names, refusals carry a cross, retransmissions are dashed.
+theme takes those of the eight that stand out on its paper (AUTO darkens some until they stand out on both). Nothing is
+told by colour alone: Diameter messages also differ by their names, refusals carry a cross, retransmissions are dashed.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """The colours of one kind of paper, each a CSS hex colour."""
+    """The colours of one kind of paper, each a CSS colour."""
 
     name: str
-    """'light' or 'dark'."""
+    """'auto', 'light' or 'dark'."""
     paper: str
     """Background."""
     ink: str
@@ -39,8 +42,35 @@ class Theme:
     """Arrows of Diameter messages."""
     calls: tuple[str, ...]
     """Arrows of SIP messages, one colour a Call-ID, used in turn."""
+    media: str
+    """Bands of RTP streams."""
+    hover: tuple[str, str]
+    """Paper and ink of what the pointer shows."""
+    page_ink: str = ""
+    """The page's own colour for text, as CSS; empty where the picture has paper of its own."""
+    page_faint_ink: str = ""
+    """The same for what stands back."""
+    halo: str = ""
+    """Paper around labels, as CSS, so that they stay readable where they cross a lifeline."""
 
 
+AUTO = Theme(
+    name="auto",
+    paper="rgba(0,0,0,0)",
+    ink="#757575",
+    faint_ink="#787878",
+    lifeline="rgba(128,134,140,0.5)",
+    box="rgba(128,134,140,0.16)",
+    highlight="rgba(240,190,0,0.22)",
+    refusal="#d2502b",
+    diameter=VERMILLION,
+    calls=(BLUE, GREEN, PURPLE, "#a88400", "#8b6fc9"),
+    media="#6f7a85",
+    hover=("#2b3138", "#f2f4f6"),
+    page_ink="var(--jp-content-font-color1,var(--vscode-editor-foreground,#757575))",
+    page_faint_ink="var(--jp-content-font-color2,var(--vscode-descriptionForeground,#787878))",
+    halo="var(--jp-layout-color0,var(--vscode-editor-background,transparent))",
+)
 LIGHT = Theme(
     name="light",
     paper="#ffffff",
@@ -52,6 +82,9 @@ LIGHT = Theme(
     refusal="#a63c00",
     diameter=VERMILLION,
     calls=(BLUE, GREEN, PURPLE, SKY, ORANGE),
+    media="#6f7a85",
+    hover=("#eef1f4", "#1a1a1a"),
+    halo="#ffffff",
 )
 DARK = Theme(
     name="dark",
@@ -64,13 +97,20 @@ DARK = Theme(
     refusal="#ffb27a",
     diameter=ORANGE,
     calls=(SKY, GREEN, PURPLE, YELLOW, VERMILLION),
+    media="#9aa4ae",
+    hover=("#262d34", "#eceff2"),
+    halo="#111418",
 )
 
-_chosen = [LIGHT]
+_chosen = [AUTO]
 
 
 def use_theme(name: str) -> None:
-    """Choose the theme of all pictures drawn from now on: 'light' or 'dark'.
+    """Choose the theme of all pictures drawn from now on.
+
+    Args:
+        name: 'auto' (at first) for pictures that fit the page that they stand on; 'light' or 'dark' for pictures with
+            paper of their own, for example for slides.
 
     Raises:
         LessonError: there is no theme of that name.
@@ -79,14 +119,14 @@ def use_theme(name: str) -> None:
 
 
 def theme_for(dark: bool | None) -> Theme:
-    """Return the dark or the light theme; None means the one chosen by `use_theme` (at first: light)."""
+    """Return the dark or the light theme; None means the one chosen by `use_theme` (at first: AUTO)."""
     if dark is None:
         return _chosen[0]
     return DARK if dark else LIGHT
 
 
 def _theme_named(name: str) -> Theme:
-    for theme in (LIGHT, DARK):
+    for theme in (AUTO, LIGHT, DARK):
         if theme.name == name:
             return theme
-    raise LessonError(f"There is no theme {name!r}: choose 'light' or 'dark'.")
+    raise LessonError(f"There is no theme {name!r}: choose 'auto', 'light' or 'dark'.")
