@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import socket
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from labkit.clients.cgrates import Cdr
 from labkit.errors import CallFailed, NodeNotReady, ReplayError
 from labkit.session import values
 from labkit.session.tape import Tape, tape_from
@@ -48,6 +53,13 @@ def session(live: bool, calls: list[dict] | None = None) -> tuple[Switchboard, T
     board = Switchboard(tape_from("99", "t", calls or []), live=live)
     board.hand_out(Clapper)
     return board, Taped(board, "bell", Bell, Bell() if live else None)
+
+
+def test_a_long_argument_is_not_told_whole() -> None:
+    """What the recording does not hold is named by its first line: a routing block has many."""
+    with pytest.raises(ReplayError) as caught:
+        tape_from("06", "lesson", []).play("proxy.start", {"text": "\nrequest_route {\n    exit;\n}\n"})
+    assert "text='request_route {' and 2 more lines" in str(caught.value)
 
 
 async def play_through(bell: Taped) -> list[object]:
@@ -147,3 +159,64 @@ def test_a_tape_can_be_rewound() -> None:
     assert tape.play("x", {})["result"] == 1
     tape.rewind()
     assert tape.play("x", {})["result"] == 1
+
+
+def test_what_an_application_server_recorded_comes_back() -> None:
+    """A server's URI and the requests that reached it are the same in replay, where nobody listens."""
+    from labkit.peers.app_server import AppServer
+
+    async def lesson(server: Any, send: bool) -> list[Any]:
+        uri, before = server.uri, server.requests
+        if send:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                lines = (
+                    f"MESSAGE {uri} SIP/2.0",
+                    "Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKx",
+                    "From: <sip:a@b>;tag=1",
+                )
+                more = "To: <sip:as@b>", "Call-ID: c", "CSeq: 1 MESSAGE", "P-Served-User: <sip:u@h>;sescase=term"
+                where = uri.partition("@")[2].split(":")
+                sock.sendto("\r\n".join([*lines, *more, "", ""]).encode(), (where[0], int(where[1])))
+        first = await server.wait_request("MESSAGE")
+        await server.behave("silent")
+        seen = server.requests
+        await server.stop()
+        return [uri, before, first, first.message.call_id, first.served_user, first.done, seen, server.mode]
+
+    board = Switchboard(tape_from("99", "t", []), live=True)
+    started = AppServer("as", address="127.0.0.1", port=0)
+
+    def prepare() -> AppServer:
+        board.loop.run_blocking(started.start())
+        return started
+
+    live = asyncio.run(lesson(Taped(board, "as", AppServer, None, prepare=prepare), send=True))
+    board.loop.stop()
+    kept = json.loads(json.dumps(board.tape.calls))
+    again = Taped(Switchboard(tape_from("99", "t", kept), live=False), "as", AppServer, None)
+    replayed = asyncio.run(lesson(again, send=False))
+    assert live == replayed
+    assert live[3:6] == ["c", "sip:u@h", "answered"]
+
+
+def test_money_lengths_and_times_survive_json() -> None:
+    """What the charging engine answers comes back exactly, digit for digit."""
+    cdr = Cdr(
+        "call-1",
+        "*default",
+        "*rated",
+        "1001",
+        "1001",
+        "64",
+        datetime(2026, 1, 5, 10, tzinfo=UTC),
+        timedelta(seconds=61),
+        Decimal("0.1610"),
+        "*cdrs",
+        "",
+        "*voice",
+        "call",
+    )
+    kept = json.loads(json.dumps(values.to_json([cdr])))
+    (again,) = values.from_json(kept)
+    assert again == cdr
+    assert str(again.cost) == "0.1610"

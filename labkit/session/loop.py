@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_LONGEST_PAUSE_S = 5.0
 
 
 class LabLoop:
@@ -33,6 +36,26 @@ class LabLoop:
     def run_blocking(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Wait for `work` without a loop of one's own."""
         return self.submit(work).result(timeout_s)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let nothing happen in the loop: what is submitted inside the `with` block begins together at its end.
+
+        What begins together has all been begun before any of it hears from the network.
+        """
+        begun, go_on = threading.Event(), threading.Event()
+
+        async def stand_still() -> None:
+            begun.set()
+            go_on.wait(_LONGEST_PAUSE_S)
+
+        standing = self.submit(stand_still())
+        begun.wait(_LONGEST_PAUSE_S)
+        try:
+            yield
+        finally:
+            go_on.set()
+            standing.result(_LONGEST_PAUSE_S)
 
     def stop(self) -> None:
         """End the thread; what still runs in it is cancelled."""

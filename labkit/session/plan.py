@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
-
-from labkit.errors import LessonError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +13,7 @@ _PLACES = {
     "pcscf": (1.5, 0.0),
     "icscf": (3.0, 0.8),
     "scscf": (3.0, -0.8),
+    "scscf2": (3.0, -1.6),
     "hss": (4.5, 0.0),
     "proxy": (1.5, -1.6),
 }
@@ -30,8 +30,12 @@ _LINKS = (
 """Reference points between them: TS 23.228 section 4.4."""
 
 
-def nodes_table() -> pd.DataFrame:
-    """Return one row a node: name, what it is, the ports it serves, and whether it starts only on demand."""
+def nodes_table(asked: Collection[str] = ()) -> pd.DataFrame:
+    """Return one row a node of a lesson's lab: name, what it is, the ports it serves, and when it starts.
+
+    Args:
+        asked: the nodes that the lesson asks for, besides those that start in every lab.
+    """
     import pandas as pd
 
     from labkit.lab.topology import load_topology
@@ -44,64 +48,73 @@ def nodes_table() -> pd.DataFrame:
             "starts": "on demand" if node.optional else "at once",
         }
         for node in load_topology().nodes.values()
+        if not node.optional or node.name in asked
     ]
     return pd.DataFrame(rows).set_index("node")
 
 
 def draw_plan() -> Any:
-    """Return a figure of the lab: a box a node, a line a reference point."""
+    """Return a figure of the lab: a box a node (empty where it starts on demand only), a line a reference point."""
     import plotly.graph_objects as go
 
     from labkit.lab.topology import load_topology
+    from labkit.view.theme import theme_for
 
-    titles = {"phones": "phones"} | {node.name: node.title for node in load_topology().nodes.values()}
-    places = _places(list(titles))
-    figure = go.Figure()
-    for left, right, label in _LINKS:
-        (x0, y0), (x1, y1) = places[left], places[right]
-        dash = "dot" if "Diameter" in label else "solid"
-        colour = "#D55E00" if "Diameter" in label else "#0072B2"
+    nodes = load_topology().nodes.values()
+    titles = {"phones": "phones"} | {node.name: node.title for node in nodes}
+    on_demand = {node.name for node in nodes if node.optional}
+    places, theme = _places(list(titles)), theme_for(None)
+    lowest = min(y for _x, y in places.values()) - 0.6
+    figure = go.Figure(layout={"template": "none"})
+    for protocol, dash, colour in (("SIP", "solid", theme.calls[0]), ("Diameter", "dot", theme.diameter)):
+        links = [(places[left], places[right]) for left, right, label in _LINKS if label.startswith(protocol)]
         figure.add_scatter(
-            x=[x0, (x0 + x1) / 2, x1],
-            y=[y0, (y0 + y1) / 2, y1],
-            mode="lines+text",
-            text=["", label, ""],
-            textposition="top center",
+            x=[x for (x0, _), (x1, _) in links for x in (x0, x1, None)],
+            y=[y for (_, y0), (_, y1) in links for y in (y0, y1, None)],
+            mode="lines",
             line={"color": colour, "dash": dash, "width": 2},
-            hoverinfo="skip",
-            showlegend=False,
         )
+    middles = [(places[left], places[right], label) for left, right, label in _LINKS]
     figure.add_scatter(
-        x=[places[name][0] for name in titles],
-        y=[places[name][1] for name in titles],
-        mode="markers+text",
-        text=list(titles.values()),
-        textposition="middle center",
-        textfont={"color": "white", "size": 13},
-        marker={"symbol": "square", "size": 62, "color": "#444444"},
-        hoverinfo="text",
-        hovertext=list(titles),
-        showlegend=False,
+        x=[(x0 + x1) / 2 for (x0, _), (x1, _), _label in middles],
+        y=[(y0 + y1) / 2 for (_, y0), (_, y1), _label in middles],
+        mode="text",
+        text=[_worded(label, theme.page_faint_ink) for *_ends, label in middles],
+        textfont={"shadow": ", ".join([f"0 0 3px {theme.halo}"] * 6), "color": theme.faint_ink, "size": 12},
     )
+    for later in (False, True):
+        names = [name for name in titles if (name in on_demand) == later]
+        words = [titles[name].replace(" ", "<br>") for name in names]
+        figure.add_scatter(
+            x=[places[name][0] for name in names],
+            y=[places[name][1] for name in names],
+            mode="markers+text",
+            text=[_worded(word, theme.page_faint_ink) for word in words] if later else words,
+            textfont={"color": theme.faint_ink if later else "white", "size": 13},
+            marker={"symbol": "square-open" if later else "square", "size": 62, "color": "#5b6670", "opacity": 1},
+        )
+    figure.update_traces(hoverinfo="skip", showlegend=False, cliponaxis=False)
     figure.update_layout(
-        height=380,
-        margin={"l": 20, "r": 20, "t": 20, "b": 20},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        xaxis={"visible": False, "range": [-0.6, 5.1]},
-        yaxis={"visible": False, "range": [-2.2, 1.4]},
-        font={"color": "#777777"},
+        height=round(105 * (1.4 - lowest)),
+        margin={"l": 20, "r": 20, "t": 10, "b": 10},
+        paper_bgcolor=theme.paper,
+        plot_bgcolor=theme.paper,
+        xaxis={"visible": False, "range": [-0.6, 5.1], "fixedrange": True},
+        yaxis={"visible": False, "range": [lowest, 1.4], "fixedrange": True},
+        dragmode=False,
     )
     return figure
 
 
+def _worded(label: str, ink: str) -> str:
+    return f"<span style='color:{ink}'>{label}</span>" if ink else label
+
+
 def _places(names: list[str]) -> dict[str, tuple[float, float]]:
     places = dict(_PLACES)
-    for number, name in enumerate(name for name in names if name not in places):
-        places[name] = (float(number), -2.4)
-    missing = [name for name in names if name not in places]
-    if missing:
-        raise LessonError(f"No place in the picture for {', '.join(missing)}.")
+    further = [name for name in names if name not in places]
+    for number, name in enumerate(further):
+        places[name] = (1.5 * (number % 4), -2.5 - 0.9 * (number // 4))
     return places
 
 

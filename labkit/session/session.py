@@ -1,86 +1,65 @@
-"""`lk.open("01")`: the lab as a lesson sees it, live or replayed.
-
-Mode: LABKIT_ENGINE says docker, local, replay or auto (`./lab up` and `./lab test` set it). Without it a lab that runs
-already is used, and where none runs the lesson is replayed, so that a notebook opened on any machine works.
-"""
+"""`lk.open("01")`: the lab as a lesson sees it, live or replayed."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import LessonError, PortBusy, ReplayError
-from labkit.paths import cassettes_folder, subscribers_file
-from labkit.session.capture import Capture
-from labkit.session.tape import Tape, tape_from
-from labkit.session.taped import Phone, Switchboard, Taped
+from labkit.session.capture import Capture, show_tables_whole
+from labkit.session.cast import Cast
+from labkit.session.doors import Doors
+from labkit.session.magic import offer
+from labkit.session.opening import find_lab
+from labkit.session.spans import LiveSpans, RecordedSpans
+from labkit.session.taped import Phone, Switchboard
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.capture.cassette import Cassette
-    from labkit.clients.hss import SubscriberState
-    from labkit.lab.lab import RunningLab
-
-OWN_SPAN = "lesson"
-"""The span of a cassette folder that holds what was asked outside of every capture."""
-_QUIET_S = 0.06
-"""So long nothing new may arrive before a capture ends: longer than a hop through the core takes on a busy machine."""
-_PATIENCE_S = 3.0
-"""So long a capture waits for open transactions at its end; a call left ringing on purpose stays open for ever."""
+    from labkit.lab.running import RunningLab
+    from labkit.session.balance import BalanceWatch
+    from labkit.session.ledger import Ledger
+    from labkit.session.proxy import Proxy
+    from labkit.session.tape import Tape
 
 
-def open(lesson: str, *, engine: str | None = None) -> Session:
+def open(lesson: str, *, engine: str | None = None, nodes: Sequence[str] = (), wire: bool = False) -> Session:
     """Open the lab for a lesson.
 
     Args:
         lesson: its number as in the file name, for example "01"; recordings are kept by it.
         engine: "docker", "local", "replay" or "auto"; by default LABKIT_ENGINE, else a lab that runs, else replay.
+        nodes: nodes that the lesson needs besides those that every lab has, for example "scscf2".
+        wire: the lesson looks at what no node can send a copy of; where packets cannot be sniffed it is replayed.
     Raises:
         EngineMissing: the engine that was asked for is not to be had here; the message says how to get it.
         ReplayError: replay was asked for and the lesson has no recording.
     """
-    wanted = engine or os.environ.get("LABKIT_ENGINE") or "running"
-    running = _running_lab(wanted)
-    return Session(lesson, running)
-
-
-def _running_lab(wanted: str) -> RunningLab | None:
-    if wanted == "replay":
-        return None
-    from labkit.lab.lab import attach, start_lab
-
-    name = os.environ.get("LABKIT_NAME", "lab")
-    found = attach(name)
-    if wanted == "running":
-        return found
-    if found is not None and wanted in ("auto", found.engine_name):
-        return found
-    return start_lab(name=name, engine=wanted)
+    return Session(lesson, find_lab(engine, nodes, wire), nodes)
 
 
 class Session:
     """A lab opened for one lesson: its phones, its HSS, its captures. The same object live and in replay."""
 
-    def __init__(self, lesson: str, running: RunningLab | None) -> None:
+    def __init__(self, lesson: str, running: RunningLab | None, asked: Sequence[str] = ()) -> None:
         self.lesson = lesson
         """The lesson's number."""
+        self._asked = tuple(asked)
         self._lab = running
-        self._cassette = _cassette(lesson)
-        self._own = self._tape(OWN_SPAN)
-        self._board = Switchboard(self._own, live=running is not None)
-        self._phones: dict[str, Phone] = {}
-        self._phone_names: dict[str, str] = {}
-        self._sniffer: Any = None
-        from labkit.peers.dialog import Call
+        self._spans = LiveSpans(lesson, running, self._known) if running is not None else RecordedSpans(lesson)
+        self._board = Switchboard(self._spans.own, live=running is not None)
+        self._cast = Cast(self._board, running)
+        self._doors = Doors(self._board, running)
+        from labkit.peers.call import Call
+        from labkit.peers.subscription import EventSubscription
+        from labkit.peers.ussd_session import UssdSession
 
-        self._board.hand_out(Call)
-        _show_tables_whole()
-        if running is not None:
-            _fresh_start(running)
+        for handed_out in (Call, EventSubscription, UssdSession):
+            self._board.hand_out(handed_out)
+        show_tables_whole()
+        offer(self)
 
     # ---- what it is -------------------------------------------------------------------------------------------------
     @property
@@ -93,7 +72,7 @@ class Session:
         """One phrase: 'live on docker', 'live on local processes', or 'replay of a recording made on ...'."""
         if self._lab is not None:
             return "live on docker" if self._lab.engine_name == "docker" else "live on local processes"
-        about = self._cassette.about(OWN_SPAN)
+        about = self._recording
         return f"replay of a recording made on {about['recorded'][:10]} ({about['engine']})"
 
     @property
@@ -101,14 +80,14 @@ class Session:
         """Version of every node: of the running ones, or of those that were recorded."""
         if self._lab is not None:
             return self._lab.versions()
-        return dict(self._cassette.about(OWN_SPAN)["versions"])
+        return dict(self._recording["versions"])
 
     @property
     def nodes(self) -> pd.DataFrame:
-        """What the lab is made of: one row a node, with what it is and which protocols it speaks."""
+        """What this lesson's lab is made of: one row a node, with what it is and which protocols it speaks."""
         from labkit.session.plan import nodes_table
 
-        return nodes_table()
+        return nodes_table(self._asked)
 
     def plan(self) -> Any:
         """Draw the lab: its nodes, and what they say to each other over which protocol."""
@@ -120,49 +99,124 @@ class Session:
         nodes = ", ".join(f"{node} {version}" for node, version in self.versions.items())
         return f"Lesson {self.lesson}, {self.mode}: {nodes}"
 
-    # ---- what it has ------------------------------------------------------------------------------------------------
-    def ue(self, name: str, **options: Any) -> Phone:
+    # ---- whom it plays ----------------------------------------------------------------------------------------------
+    def ue(self, name: str, *, device: str = "", via: str = "pcscf", **options: Any) -> Phone:
         """Return the phone of a test subscriber: "alice", "bob", ... (`./lab subscribers` lists them).
 
+        `device` names a further phone of the same subscriber, with a line of its own in ladders: "alice-tablet".
+        `via` is the node that it sends to: with "proxy" it calls without a registration, as a plain SIP phone does.
         `options` go to the phone itself: transport="tcp", k=bytes for a wrong key, and the like.
         """
-        from labkit.peers.hss.subscribers import load_subscribers
-        from labkit.peers.ue import UE
+        return self._cast.phone(name, device, via, options)
 
-        if name in self._phones and not options:
-            return self._phones[name]
-        known = {subscriber.name: subscriber for subscriber in load_subscribers(subscribers_file())}
-        if name not in known:
-            raise LessonError(f"No test subscriber is named {name!r}; there are {', '.join(known)}.")
-        index = list(known).index(name)
-        phone = Phone(self._board, name, UE, known[name], lambda: self._switch_on(name, index, known[name], options))
-        self._phones[name] = phone
-        return phone
+    def app_server(self, name: str, *, mode: str = "proxy", **options: Any) -> Any:
+        """Return an application server for filter criteria to name by its `uri`; it listens from now on.
 
+        Asked for again by the same name it is the same server, with the mode and the options of before.
+
+        Args:
+            name: its lifeline in ladders, and the user part of its URI.
+            mode: "proxy", "answer", "refuse" or "silent"; with all other options as in labkit.peers.app_server.
+        """
+        from labkit.peers.app_server import AppServer
+
+        return self._cast.server(name, AppServer, lambda lab: {"mode": mode, "mirror": lab.mirror_address, **options})
+
+    def sms_centre(self, name: str = "smsc", **options: Any) -> Any:
+        """Return a short message centre for filter criteria to name; it listens from now on.
+
+        Asked for again by the same name it is the same centre, with the options of before.
+
+        Args:
+            name: its lifeline in ladders, and the user part of its URI.
+            options: number, clock, report_timeout_s; as in labkit.peers.sms_centre.
+        """
+        from labkit.peers.sms_centre import SmsCentre
+
+        return self._cast.server(
+            name, SmsCentre, lambda lab: {"realm": lab.realm, "entry": lab.sip_address("icscf"), **options}
+        )
+
+    def ussd_gateway(self, name: str = "gateway", **options: Any) -> Any:
+        """Return a USSD gateway for filter criteria to name by its `uri`; it listens from now on.
+
+        Asked for again by the same name it is the same gateway, with the options of before.
+
+        Args:
+            name: its lifeline in ladders, and the user part of its URI.
+            options: menus, patience_s, mistake and the like; as in labkit.peers.ussd_gateway.
+        """
+        from labkit.peers.ussd_gateway import UssdGateway
+
+        return self._cast.server(
+            name, UssdGateway, lambda lab: {"realm": lab.realm, "icscf": lab.sip_address("icscf"), **options}
+        )
+
+    def charging_trigger(self, name: str = "ctf") -> Any:
+        """Return somebody who asks CGrateS for credit by Diameter, connected from now on (nodes=["cgrates"]).
+
+        Asked for again by the same name it is the same one (labkit.peers.charging_trigger).
+        """
+        from labkit.peers.charging_trigger import ChargingTrigger
+
+        return self._cast.server(
+            name,
+            ChargingTrigger,
+            lambda lab: {"server": lab.address("cgrates", "diameter"), "realm": lab.realm},
+        )
+
+    @property
+    def probe(self) -> Any:
+        """An endpoint that plays messages at the proxy: `lab.probe.send(message)` (labkit.session.probe)."""
+        return self._cast.probe(self._make_probe)
+
+    # ---- whom it asks -----------------------------------------------------------------------------------------------
     @property
     def hss(self) -> Any:
         """The admin door of the HSS: `subscriber("alice")`, `deregister("alice")`, ... (labkit.clients.hss)."""
-        from labkit.clients.hss import HssClient
+        return self._doors.hss
 
-        return Taped(self._board, "hss", HssClient, self._lab.hss if self._lab else None, in_loop=False)
+    @property
+    def proxy(self) -> Proxy:
+        """The plain proxy, for lessons opened with nodes=["proxy"]: `lab.proxy.route(text)` (labkit.session.proxy)."""
+        return self._doors.proxy
 
+    @property
+    def cgrates(self) -> Any:
+        """The door of CGrateS, for lessons opened with nodes=["cgrates"] (labkit.clients.cgrates)."""
+        return self._doors.cgrates
+
+    def watching(self, account: str) -> BalanceWatch:
+        """Look at an account's balance and draw it, for the length of an `async with` block."""
+        from labkit.session.balance import BalanceWatch
+
+        return BalanceWatch(self._board, self.cgrates, account)
+
+    def ledger(self, account: str) -> Ledger:
+        """Return an empty book of an account, to note what each step of a session does to it."""
+        from labkit.session.ledger import Ledger
+
+        return Ledger(self.cgrates, account)
+
+    def sql(self, query: str, **values: Any) -> pd.DataFrame:
+        """Ask the lab's PostgreSQL, for lessons opened with nodes=["postgres"]; amounts are Decimal, times are in UTC.
+
+        Args:
+            query: one statement; %(name)s stands for one of `values`. Looking is allowed, changing is not.
+        Raises:
+            DatabaseError: the server's own words.
+            DatabaseGone: it does not answer.
+        """
+        frame: pd.DataFrame = self._doors.postgres.query(query, **values).to_frame()
+        return frame
+
+    # ---- what happens in it -----------------------------------------------------------------------------------------
     @contextmanager
     def capture(self, name: str) -> Iterator[Capture]:
         """Collect every packet of the lab while the `with` block runs, and a little longer: until all is answered."""
         capture = Capture(name, self.lesson)
-        if self._lab is None:
-            with self._replayed(capture):
-                yield capture
-            return
-        tape = Tape(name, self.lesson)
-        sniffer = self._listening()
-        begin = sniffer.mark()
-        self._board.tape = tape
-        try:
+        with self._spans.span(capture, self._use_tape):
             yield capture
-        finally:
-            self._board.tape = self._own
-            self._finish(capture, tape, sniffer, begin)
 
     @contextmanager
     def fault(self, name: str, **options: Any) -> Iterator[Any]:
@@ -173,142 +227,60 @@ class Session:
         with self._lab.fault(name, **options) as fault:
             yield fault
 
+    async def at_once(self, *works: Awaitable[Any]) -> list[Any]:
+        """Do several things in the same moment, and return what each gave: `lab.at_once(ours.hold(), theirs.hold())`.
+
+        Every one of them has begun before any of them hears an answer.
+
+        Raises:
+            LabkitError: the first error of any of them, when all have ended.
+        """
+        if self.live:
+            with self._board.loop.paused():
+                begun = [asyncio.ensure_future(work) for work in works]
+                await asyncio.sleep(0)
+        else:
+            begun = [asyncio.ensure_future(work) for work in works]
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return outcomes
+
     def close(self) -> None:
         """Switch the phones off and stop listening; the lab itself goes on. A lesson's last cell may call it."""
-        if self._sniffer is not None:
-            self._sniffer.stop()
-            self._sniffer = None
-        if self._lab is not None:
-            self._record(OWN_SPAN, b"", self._own)
-            self._board.loop.run_blocking(_switch_off(list(self._phones.values())))
+        self._spans.end()
+        if self.live:
+            self._doors.close()
+            self._cast.leave()
             self._board.loop.stop()
 
-    # ---- replay -----------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _replayed(self, capture: Capture) -> Iterator[None]:
-        packets, about = self._cassette.load(capture.name)
-        self._board.tape = tape_from(self.lesson, capture.name, about["calls"])
-        try:
-            yield
-        finally:
-            self._board.tape = self._own
-            capture.close(packets, about["names"], about["capture"])
+    # ---- how its parts meet -----------------------------------------------------------------------------------------
+    @property
+    def _recording(self) -> dict[str, Any]:
+        assert isinstance(self._spans, RecordedSpans)  # it is not live
+        return self._spans.about
 
-    def _tape(self, span: str) -> Tape:
-        if self._lab is not None:
-            return Tape(span, self.lesson)
-        if not self._cassette.holds(span):
-            raise ReplayError(
-                f"Lesson {self.lesson} has no recording to replay: run it live (./lab up), or record it with "
-                f"./lab record {self.lesson}."
-            )
-        return tape_from(self.lesson, span, self._cassette.about(span)["calls"], repeat_last=True)
+    def _use_tape(self, tape: Tape) -> None:
+        self._board.tape = tape
 
-    # ---- live -------------------------------------------------------------------------------------------------------
-    def _listening(self) -> Any:
-        """Return the sniffer, started: one for the whole session, captures are spans of what it hears."""
-        if self._sniffer is None:
-            assert self._lab is not None
-            self._sniffer = self._lab.sniffer()
-            self._sniffer.start()
-        return self._sniffer
-
-    def _switch_on(self, name: str, index: int, subscriber: Any, options: dict[str, Any]) -> Any:
-        """Make the real phone, on the first port that is free: another notebook may have the same phone open."""
-        from labkit.peers.ue import UE
-
+    def _known(self) -> dict[str, str]:
+        """Names of nodes, of phones, and of this notebook where it asks CGrateS."""
         assert self._lab is not None
-        for attempt in range(20):
-            address, port = self._lab.phone_address(index + attempt * 100)
-            phone = UE(
-                subscriber,
-                address=address,
-                port=port,
-                pcscf=self._lab.sip_address("pcscf"),
-                realm=self._lab.realm,
-                **options,
-            )
-            try:
-                self._board.loop.run_blocking(phone.start())
-            except PortBusy:
-                continue
-            self._phone_names[f"{address}:{port}"] = name
-            return phone
-        raise PortBusy(f"No free port for the phone of {name}: close other notebooks that have it open.")
+        notebook = {f"{address}:{port}": "notebook" for address, port in self._doors.own_ends}
+        return {**self._lab.names(), **self._cast.names, **notebook}
 
-    def _finish(self, capture: Capture, tape: Tape, sniffer: Any, begin: int) -> None:
-        assert self._lab is not None
-        packets = self._until_settled(sniffer, begin)
-        capture.close(packets, {**self._lab.names(), **self._phone_names}, sniffer.kind)
-        self._record(capture.name, packets, tape, capture)
-
-    def _until_settled(self, sniffer: Any, begin: int) -> bytes:
-        """Return the span's packets once what was sent has been answered, and all of it has been seen."""
+    def _make_probe(self, place: tuple[str, int]) -> Any:
         from labkit.capture.source import to_pcapng
-        from labkit.capture.table import read_capture, settled
+        from labkit.capture.table import read_capture
+        from labkit.session.probe import Probe
 
         assert self._lab is not None
-        names = {**self._lab.names(), **self._phone_names}
-        give_up = time.monotonic() + _PATIENCE_S
-        before = -1
-        while True:
-            frames = sniffer.frames(begin, sniffer.mark())
-            packets = to_pcapng(frames, names)
-            if time.monotonic() > give_up:
-                return packets
-            if len(frames) == before and not settled(read_capture(packets, names=names)):
-                return packets
-            before = len(frames)
-            time.sleep(_QUIET_S)
+        assert isinstance(self._spans, LiveSpans)
+        spans = self._spans
 
-    def _record(self, span: str, packets: bytes, tape: Tape, capture: Capture | None = None) -> None:
-        """Keep a span in the lesson's cassette, where `./lab record` asked for that."""
-        if os.environ.get("LABKIT_RECORD") != "1" or self._lab is None:
-            return
-        self._cassette.save(
-            span,
-            packets,
-            engine=self._lab.engine_name,
-            versions=self._lab.versions(),
-            names=capture.names if capture else {},
-            capture=capture.kind if capture else "none",
-            calls=tape.calls,
-        )
+        def read(sniffer: Any, begin: int, end: int) -> Any:
+            known = self._known()
+            return read_capture(to_pcapng(sniffer.frames(begin, end), known), names=known)
 
-
-def _cassette(lesson: str) -> Cassette:
-    from labkit.capture.cassette import Cassette
-
-    return Cassette(cassettes_folder() / lesson, lesson)
-
-
-def _show_tables_whole() -> None:
-    """Have pandas show a lesson's tables as text without cutting columns off: the same on every terminal."""
-    import pandas as pd
-
-    pd.set_option("display.width", 160, "display.max_columns", 60, "display.max_colwidth", 80, "display.max_rows", 80)
-
-
-def _fresh_start(running: RunningLab) -> None:
-    """Bring the core to where a lesson starts: nobody registered, nothing changed.
-
-    The S-CSCF keeps a record for some seconds after a de-registration, so where the HSS says that anybody was ever
-    served since the last fresh start, the S-CSCF is started anew (about a second) and the HSS forgets.
-    """
-    if all(_untouched(subscriber) for subscriber in running.hss.subscribers()):
-        return
-    running.hss.reset()
-    running.restart_node("scscf")
-
-
-def _untouched(subscriber: SubscriberState) -> bool:
-    """Whether the HSS was never asked for a challenge for this subscriber."""
-    served = subscriber.pending or subscriber.scscf_name or subscriber.state != "not_registered"
-    return not served and subscriber.sqn == int(subscriber.provisioned.get("sqn", "0"), 16)
-
-
-async def _switch_off(phones: list[Phone]) -> None:
-    for phone in phones:
-        real = phone._target
-        if real is not None:
-            await real.stop()
+        return Probe(self.proxy._real(), self._lab.sip_address("proxy"), place, lambda: spans.sniffer, read)

@@ -59,12 +59,18 @@ class Tape:
         self._played.clear()
 
     def _missing(self, call: str, args: dict[str, Any], recorded: int) -> str:
-        shown = ", ".join(f"{key}={value!r}" for key, value in args.items())
+        shown = ", ".join(f"{key}={_short(value)}" for key, value in args.items())
         held = f"only {recorded} time{'s' * (recorded != 1)}" if recorded else "not at all"
         return (
             f"The recording {self.lesson}/{self.name} holds {call}({shown}) {held}; "
             f"run the lesson live (./lab up --engine auto) or record it anew with ./lab record {self.lesson}."
         )
+
+
+def _short(value: Any) -> str:
+    """An argument as the sentence shows it: of a long text, as a routing block is, the first line and its size."""
+    first, *more = value.strip().splitlines() if isinstance(value, str) and value.strip() else [""]
+    return f"{first[:60]!r} and {len(more)} more lines" if more else repr(value)
 
 
 def _question(call: str, args: dict[str, Any]) -> str:

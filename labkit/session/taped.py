@@ -135,6 +135,7 @@ class Taped:
             return self._replay(call, shown)
         entry = self._board.tape.begin(call, shown)
         with _Keeping(entry):
+            self._real()  # made here and not in the loop, for which its making may have to wait
             value = self._board.loop.run_blocking(_in_loop(work)) if self._in_loop else work()
             answer, entry["result"] = self._board.answer(self.taped_label, value)
             return answer
