@@ -8,7 +8,7 @@ import pytest
 
 import labkit as lk
 from labkit.errors import LessonError
-from labkit.lesson.check import CheckFailed
+from labkit.lesson.check import Check, CheckFailed
 from labkit.session.capture import Capture
 
 RECORDINGS = Path(__file__).parent / "data" / "ims"
@@ -112,3 +112,26 @@ def test_a_solution_keeps_the_learner_s_own_answer() -> None:
     """Opening the folded cell fills in only what is still missing."""
     assert lk.solution(..., 6) == 6
     assert lk.solution(3, 6) == 3
+
+
+def test_a_frame_is_a_proof_too(first: Capture) -> None:
+    """A capture from a file has the same frames in every run."""
+    frame = int(first.table.frame[first.table.command == "MAR"].iloc[0])
+    result = lk.check(first).value(1, lambda cap: 1, frames=[frame])
+    assert repr(result) == f"Right. Frame {frame} shows it: scscf -> hss MAR."
+    assert f"<li>frame {frame}: " in result._repr_html_()
+    with pytest.raises(LessonError, match="completes no message"):
+        lk.check(first).value(1, lambda cap: 1, frames=[10**6])
+
+
+def test_a_capture_too_large_for_a_story_can_be_checked() -> None:
+    """Which checks a capture gets is asked of its class: its steps may be more than can be told."""
+
+    class Evening:
+        name = "evening"
+
+        @property
+        def steps(self) -> object:
+            raise AssertionError("nobody asked for the story")
+
+    assert isinstance(lk.check(Evening()), Check)

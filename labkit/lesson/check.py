@@ -15,12 +15,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from labkit.errors import LessonError
+from labkit.lesson.answers import CheckFailed as CheckFailed
+from labkit.lesson.answers import is_empty, not_empty, same
+from labkit.lesson.table_check import TableCheck
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    import pandas as pd
 
     class Checkable(Protocol):
         """What a check needs of a capture."""
@@ -38,24 +43,30 @@ if TYPE_CHECKING:
             """The canonical story, index n, column row."""
 
 
-class CheckFailed(LessonError):
-    """An answer is missing or not right yet. Shown to a learner as one sentence, without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Tell IPython to show the sentence alone."""
-        return [f"Not yet. {self}"]
-
-
 @dataclass(frozen=True, slots=True)
 class Proof:
     """One message that proves an answer."""
 
-    number: int
-    """Its number in `steps`."""
+    number: int | None
+    """Its number in `steps`; None where only its frame is known."""
     frame: int
     """The frame of this capture that completes it, as Wireshark counts."""
     text: str
     """Who said what to whom."""
+
+    @property
+    def plain(self) -> str:
+        """The message by what is the same in every run."""
+        return f"Frame {self.frame}" if self.number is None else f"Message {self.number}"
+
+    @property
+    def page(self) -> str:
+        """The message with its frame."""
+        return (
+            f"frame {self.frame}"
+            if self.number is None
+            else f"message {self.number} (frame {self.frame} of this capture)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +79,10 @@ class CheckResult:
     def __repr__(self) -> str:
         if not self.proofs:
             return "Right."
-        return "Right. " + "; ".join(f"Message {proof.number} shows it: {proof.text}" for proof in self.proofs) + "."
+        return "Right. " + "; ".join(f"{proof.plain} shows it: {proof.text}" for proof in self.proofs) + "."
 
     def _repr_html_(self) -> str:
-        items = "".join(
-            f"<li>message {proof.number} (frame {proof.frame} of this capture): {escape(proof.text)}</li>"
-            for proof in self.proofs
-        )
+        items = "".join(f"<li>{proof.page}: {escape(proof.text)}</li>" for proof in self.proofs)
         return f"<b>Right.</b><ul>{items}</ul>" if items else "<b>Right.</b>"
 
 
@@ -110,6 +118,7 @@ class Check:
         expected: Callable[[Any], Any],
         *,
         proof: int | Sequence[int] = (),
+        frames: Sequence[int] = (),
         hint: str = "",
     ) -> CheckResult:
         """Check that `answer` equals what `expected` finds in the capture.
@@ -118,15 +127,16 @@ class Check:
             answer: what the learner says.
             expected: takes the capture and works the right answer out of its fields.
             proof: numbers of the messages that prove it.
+            frames: the same by number of frame, for a capture from a file: it has the same frames in every run.
             hint: what a learner who is wrong should look at.
         Raises:
             CheckFailed: the answer is empty or another one.
         """
-        _not_empty(answer)
-        if not _same(answer, expected(self._capture)):
+        not_empty(answer)
+        if not same(answer, expected(self._capture)):
             raise CheckFailed(f"{answer!r} is not it. {hint}".strip())
         numbers = [proof] if isinstance(proof, int) else list(proof)
-        return CheckResult(tuple(self._proof(number) for number in numbers))
+        return CheckResult((*map(self._proof, numbers), *map(self._proof_frame, frames)))
 
     # ---- looking into the capture -----------------------------------------------------------------------------------
     def _fitting(self, where: dict[str, Any]) -> list[int]:
@@ -134,7 +144,7 @@ class Check:
         fitting = []
         for number in steps.index:
             row = table.loc[int(steps.at[number, "row"])]
-            if all(_same(_cell(steps.loc[number], row, key), value) for key, value in where.items()):
+            if all(same(_cell(steps.loc[number], row, key), value) for key, value in where.items()):
                 fitting.append(int(number))
         if not fitting:
             asked = ", ".join(f"{key}={value!r}" for key, value in where.items())
@@ -142,7 +152,7 @@ class Check:
         return fitting
 
     def _numbers(self, answer: Any, *, several: bool) -> list[int]:
-        _not_empty(answer)
+        not_empty(answer)
         items = list(answer) if several and isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]
         if not items:
             raise CheckFailed("There is no answer yet.")
@@ -158,6 +168,20 @@ class Check:
         step = self._capture.steps.loc[number]
         return Proof(number, int(step["frame"]), f"{step['from']} -> {step['to']} {step['message']}")
 
+    def _proof_frame(self, frame: int) -> Proof:
+        table = self._capture.table
+        rows = table[table["frame"] == frame]
+        if not len(rows):
+            raise LessonError(f"Frame {frame} of the capture {self._capture.name!r} completes no message.")
+        row = rows.iloc[0].astype(object).where(rows.iloc[0].notna(), None)
+        here, there = row["src_node"] or row["src"], row["dst_node"] or row["dst"]
+        status = f"{row['status']} {row['reason']}" if row["status"] else None
+        return Proof(
+            None,
+            int(frame),
+            f"{here} -> {there} {row['method'] or status or row['command'] or row['protocol'].upper()}",
+        )
+
     def _told(self, numbers: list[int]) -> str:
         return " ".join(
             f"Message {proof.number} is {proof.text}: that is not it."
@@ -167,14 +191,19 @@ class Check:
         )
 
 
-def check(capture: Checkable) -> Check:
-    """Return the checks for one capture."""
-    return Check(capture)
+@overload
+def check(what: pd.DataFrame) -> TableCheck: ...
+@overload
+def check(what: Checkable) -> Check: ...
+def check(what: Any) -> Any:
+    """Return the checks for one capture, or for one table of this run."""
+    # Asked of the class: the steps of a large capture are work, and of a very large one there are none.
+    return Check(what) if hasattr(type(what), "steps") else TableCheck(what)
 
 
 def solution(answer: Any, right: Any) -> Any:
     """Return the learner's own answer, or `right` where there is none yet: the cell of a folded solution."""
-    return right if _is_empty(answer) else answer
+    return right if is_empty(answer) else answer
 
 
 def _cell(step: Any, row: Any, key: str) -> Any:
@@ -183,28 +212,3 @@ def _cell(step: Any, row: Any, key: str) -> Any:
     if key in step.index:
         return step[key]
     raise LessonError(f"Neither the table nor the steps of a capture have a column {key!r}.")
-
-
-def _same(left: Any, right: Any) -> bool:
-    if type(left).__name__ == "NAType":
-        return right is None
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False  # True is no message number 1
-    if isinstance(left, str) and isinstance(right, str):
-        return left.strip().casefold() == right.strip().casefold()
-    return bool(left == right)
-
-
-def _is_empty(answer: Any) -> bool:
-    if answer is None or answer is ...:
-        return True
-    if isinstance(answer, str):
-        return not answer.strip()
-    if isinstance(answer, dict):
-        return not answer or any(_is_empty(item) for item in answer.values())
-    return isinstance(answer, list | tuple | set) and len(answer) == 0
-
-
-def _not_empty(answer: Any) -> None:
-    if _is_empty(answer):
-        raise CheckFailed("There is no answer yet: put yours in place of the three dots.")
