@@ -25,7 +25,7 @@ def only(findings: Iterator[Finding]) -> Finding:
 def engines(monkeypatch: pytest.MonkeyPatch, **reasons: str | None) -> None:
     """Let these engines give these reasons."""
     monkeypatch.setattr(
-        "labkit.lab.engine.make_engine", lambda name: SimpleNamespace(available=lambda: reasons[name], leftovers=list)
+        "labkit.lab.choice.make_engine", lambda name: SimpleNamespace(available=lambda: reasons[name], leftovers=list)
     )
 
 
@@ -138,3 +138,22 @@ def test_exit_code_says_whether_something_is_missing(
     assert "-> make room" in capsys.readouterr().out
     assert main(["doctor", "--json"]) == code
     assert json.loads(capsys.readouterr().out)[0]["state"] == state
+
+
+@pytest.mark.parametrize(("reached", "state"), [(True, OK), (False, MISSING), (None, NOTE)])
+def test_a_firewall_that_silences_phones_is_found(
+    monkeypatch: pytest.MonkeyPatch, reached: bool | None, state: str
+) -> None:
+    """A container's datagram arrives: fine; it does not: the cure names the usual firewalls; no image yet: said."""
+    engines(monkeypatch, docker=None)
+    monkeypatch.setattr("labkit.lab.docker_reach.container_reaches_host", lambda: reached)
+    finding = only(doctor.firewall())
+    assert finding.state == state
+    if state == MISSING:
+        assert all(word in finding.cure for word in ("ufw", "firewall-cmd", "iptables", "--engine local"))
+
+
+def test_without_docker_there_is_no_firewall_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local engine never leaves loopback."""
+    engines(monkeypatch, docker="no daemon")
+    assert list(doctor.firewall()) == []

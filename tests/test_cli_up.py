@@ -13,10 +13,10 @@ import pytest
 
 PRELUDE = """
 import sys, time
-import labkit.lab.lab, labkit.lab.engine, labkit.cli.proof, labkit.cli.jupyter
+import labkit.lab.lab, labkit.lab.choice, labkit.cli.proof, labkit.cli.jupyter
 from labkit.cli.main import main
 from labkit.errors import CallFailed, NodeNotReady
-from labkit.lab.engine import Choice
+from labkit.lab.choice import Choice
 
 class Lab:
     id, name, started = "lab-000000", "lab", "today"
@@ -45,7 +45,7 @@ def start_lab(name, engine, progress):
 def start_hook(): pass
 labkit.lab.lab.start_lab = start_lab
 labkit.lab.lab.attach = lambda name: running[0] if running else None
-labkit.lab.engine.choose_engine = lambda name: Choice("local", object(), "Engine: local, as asked.")
+labkit.lab.choice.choose_engine = lambda name: Choice("local", object(), "Engine: local, as asked.")
 labkit.cli.proof.prove_live = lambda: "LADDER"
 labkit.cli.jupyter.JupyterLab = Jupyter
 """
@@ -148,7 +148,7 @@ def test_replay_starts_nothing(tmp_path: Path) -> None:
     """With engine replay the ladder comes from a recording; without recordings the sentence names the command."""
     os.environ["LABKIT_CASSETTES"] = str(tmp_path)
     try:
-        change = "labkit.lab.engine.choose_engine = lambda name: Choice('replay', None, 'Engine: replay.')"
+        change = "labkit.lab.choice.choose_engine = lambda name: Choice('replay', None, 'Engine: replay.')"
         code, said = run_up("up --engine replay --no-jupyter", change)
     finally:
         del os.environ["LABKIT_CASSETTES"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import labkit
-from labkit.cli.lessons import IGNORED_TAG, stored_run_problem
+from labkit.cli.lessons import IGNORED_TAG, all_lessons, stored_run_problem
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -32,6 +32,11 @@ def cells(path: Path, kind: str) -> list[dict[str, Any]]:
 
 def source(cell: dict[str, Any]) -> str:
     return "".join(cell["source"])
+
+
+def python_of(cell: dict[str, Any]) -> str:
+    """The cell's Python; a cell of another language (`%%kamailio`) has none."""
+    return "" if source(cell).startswith("%%") else source(cell)
 
 
 def text_of(path: Path) -> str:
@@ -119,7 +124,7 @@ def test_it_has_the_parts_of_a_lesson(path: Path) -> None:
 def test_it_uses_public_names_only(path: Path) -> None:
     """A lesson imports labkit itself, never a room of it, and uses no name that labkit does not offer."""
     for cell in cells(path, "code"):
-        tree = ast.parse(source(cell), mode="exec", type_comments=False) if source(cell).strip() else ast.Module([], [])
+        tree = ast.parse(python_of(cell), mode="exec", type_comments=False)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] != "labkit" or node.module == "labkit", ast.unparse(node)
@@ -144,9 +149,15 @@ def test_links_inside_the_project_resolve(path: Path) -> None:
 
 
 def test_lessons_have_numbers_and_recordings() -> None:
-    """Lesson files are named NN_words.ipynb, each number once, and each has its folder of recordings."""
+    """Lesson files are named NN_words.ipynb, each number once; each that opens a lab has its folder of recordings."""
     numbers = [path.name.split("_")[0] for path in NOTEBOOKS]
     assert all(re.fullmatch(r"\d\d", number) for number in numbers)
     assert len(set(numbers)) == len(numbers)
-    for number in numbers:
+    for number in (lesson.number for lesson in all_lessons() if lesson.needs_lab):
         assert (ROOT / "data" / "cassettes" / number).is_dir(), f"record it: ./lab record {number}"
+
+
+@each_lesson
+def test_the_readme_names_it(path: Path) -> None:
+    """Who looks for a lesson looks there first."""
+    assert f"(notebooks/{path.name})" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,28 +6,49 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from labkit.cli import exits
+from labkit.cli.table import text_table
+from labkit.errors import CaptureError
 
 if TYPE_CHECKING:
     from labkit.capture.table import Messages
+
+
+ENDINGS = (".parquet", ".arrow", ".csv")
+PROTOCOLS = ("sip", "diameter", "rtp", "rtcp", "evapi", "jsonrpc")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe `decode`."""
     parser = commands.add_parser(
         "decode",
-        help="turn a capture file into a table (Parquet or CSV)",
-        description="Decode a pcap or pcapng file (also .gz): SIP, Diameter, RTP and RTCP, one row a message.",
+        help="turn a capture file into a table (Parquet, Arrow or CSV)",
+        description="Decode a capture (pcap or pcapng, also .gz): SIP, Diameter, RTP, RTCP, one row a message. It is "
+        "read and written in pieces, so its size does not matter. A folder or a tar archive gives a Parquet file for "
+        "each capture in it; started again it goes on where it was.",
     )
-    parser.add_argument("file", type=Path, help="a .pcap or .pcapng file, from labkit, Wireshark or tcpdump")
+    parser.add_argument("file", help="a .pcap or .pcapng file, a folder or .tar of them; - reads a pipe")
     parser.add_argument(
-        "--to", type=target(".parquet", ".csv"), required=True, metavar="OUT", help="OUT.parquet or OUT.csv"
+        "--to", type=target(*ENDINGS, ""), metavar="OUT", help="OUT.parquet, OUT.arrow or OUT.csv; for many, a folder"
     )
+    parser.add_argument("--only", type=protocols, default=PROTOCOLS, metavar="NAMES", help="for example sip,diameter")
+    parser.add_argument("--guess-rtp", action="store_true", help="find RTP that no SDP announced")
+    parser.add_argument("--stats", action="store_true", help="say what the capture holds (so too without --to)")
     parser.set_defaults(run=run)
+
+
+def protocols(words: str) -> tuple[str, ...]:
+    """Return the protocols that a comma-separated list names."""
+    wanted = tuple(word.strip() for word in words.split(","))
+    for word in wanted:
+        if word not in PROTOCOLS:
+            raise argparse.ArgumentTypeError(f"{word!r} is not decoded; known are {', '.join(PROTOCOLS)}")
+    return wanted
 
 
 def target(*endings: str) -> Callable[[str], Path]:
@@ -35,7 +56,8 @@ def target(*endings: str) -> Callable[[str], Path]:
 
     def check(name: str) -> Path:
         if Path(name).suffix not in endings:
-            raise argparse.ArgumentTypeError(f"{name}: the name must end in {' or '.join(endings)}")
+            wanted = " or ".join(filter(None, endings))
+            raise argparse.ArgumentTypeError(f"{name}: the name must end in {wanted}")
         return Path(name)
 
     return check
@@ -71,10 +93,50 @@ def names_beside(path: Path) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Write the table in the format that the name of the target says."""
-    table = read_file(args.file).table
-    if args.to.suffix == ".parquet":
-        table.to_parquet(args.to, index=False)
-    else:
-        table.to_csv(args.to, index=False)
-    print(f"{len(table)} messages in {args.to}")
+    from labkit.capture.export import export_capture
+    from labkit.capture.folder import ARCHIVE
+
+    if Path(args.file).is_dir() or ARCHIVE.search(args.file):
+        return _many(args)
+    if args.to is not None and not args.to.suffix:
+        raise CaptureError(f"{args.to}: the name of the table must end in {' or '.join(ENDINGS)}.")
+    with _opened(args.file) as source:
+        done = export_capture(source, args.to, protocols=args.only, guess_rtp=args.guess_rtp)
+    for sentence in filter(None, (done.warning, *done.notes)):
+        print(f"lab: {sentence}", file=sys.stderr)
+    if args.to is not None:
+        print(f"{done.rows} messages of {done.frames} packets in {args.to}")
+    if args.stats or args.to is None:
+        rows = [(name, what, count) for name, counts in done.counts.items() for what, count in counts.most_common()]
+        print(text_table(("protocol", "message", "how often"), rows))
+        print(f"{done.rows} messages in {done.frames} packets")
     return exits.OK
+
+
+def _many(args: argparse.Namespace) -> int:
+    """Decode a folder or an archive to a folder of Parquet files."""
+    from labkit.capture.folder import decode_folder
+
+    if args.to is None or args.to.suffix:
+        raise CaptureError(f"{args.file} holds many captures: say --to FOLDER, where their tables belong.")
+    done = decode_folder(args.file, args.to, protocols=args.only, guess_rtp=args.guess_rtp)
+    rows = [
+        (row.file, *("-" if n is None else str(n) for n in (row.frames, row.rows)), row.note)
+        for row in done.astype(object).where(done.notna(), None).itertuples()
+    ]
+    print(text_table(("capture", "packets", "messages", "notes"), rows))
+    failed = done["frames"].isna() & (done["note"] != "was there already")
+    return exits.FAILED if failed.any() else exits.OK
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        source = open(name, "rb")  # noqa: SIM115 - closed below; the error is only of the opening
+    except OSError as error:
+        raise CaptureError(f"Cannot read the capture {name}: {error.strerror}.") from error
+    with source:
+        yield source

@@ -81,6 +81,7 @@ def examine() -> Iterator[Finding]:
         disk,
         home,
         engines,
+        firewall,
         sip_port,
         jupyter_port,
         packet_rights,
@@ -153,7 +154,7 @@ def home() -> Iterator[Finding]:
 
 def engines() -> Iterator[Finding]:
     """Docker and local; replay needs nothing."""
-    from labkit.lab.engine import make_engine
+    from labkit.lab.choice import make_engine
 
     reasons = {name: make_engine(name).available() for name in ("docker", "local")}
     works = [name for name, reason in reasons.items() if reason is None]
@@ -167,6 +168,31 @@ def engines() -> Iterator[Finding]:
                 f"engine {name}", MISSING, reason, "one live engine is enough; without any, lessons are replayed"
             )
     yield Finding("engine replay", OK, "needs nothing")
+
+
+def firewall() -> Iterator[Finding]:
+    """Whether a container reaches a program on this host; phones are such programs."""
+    from labkit.lab.choice import make_engine
+    from labkit.lab.docker_reach import container_reaches_host
+
+    if make_engine("docker").available() is not None:
+        return
+    reached = container_reaches_host()
+    if reached is None:
+        yield Finding(
+            "firewall", NOTE, "can be looked at when the images are built", "./lab up --engine docker builds them"
+        )
+    elif reached:
+        yield Finding("firewall", OK, "containers reach phones on this host")
+    else:
+        yield Finding(
+            "firewall",
+            MISSING,
+            "what containers send to this host is dropped: on the docker engine no phone would get an answer",
+            "let Docker's bridges in: ufw: sudo ufw allow from 172.16.0.0/12; firewalld: sudo firewall-cmd "
+            "--zone=trusted --add-source=172.16.0.0/12; plain: sudo iptables -I INPUT -s 172.16.0.0/12 -j ACCEPT. "
+            "Or take --engine local, which needs none of it",
+        )
 
 
 def sip_port() -> Iterator[Finding]:
@@ -227,7 +253,7 @@ def packet_rights() -> Iterator[Finding]:
 
 def leftovers() -> Iterator[Finding]:
     """What crashed labs left; what belongs to a lab that runs is none."""
-    from labkit.lab.engine import make_engine
+    from labkit.lab.choice import make_engine
     from labkit.lab.lab import list_labs
 
     running = [lab.id for lab in list_labs()]
@@ -299,7 +325,7 @@ def _installed(name: str) -> str | None:
 
 
 def _home() -> Path:
-    from labkit.lab.engine import home_folder
+    from labkit.lab.record import home_folder
 
     return home_folder()
 

@@ -33,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
         return exits.OK
     from labkit.view.ladder import ladder
 
-    ladder(messages, title=args.file.stem).write_html(args.to, include_plotlyjs=True)
+    ladder(messages, title=args.file.stem, dark=False).write_html(args.to, include_plotlyjs=True)
     print(f"{len(messages.table)} messages in {args.to}")
     return exits.OK

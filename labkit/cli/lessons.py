@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -33,6 +34,32 @@ class Lesson:
     def title(self) -> str:
         """File name without its ending."""
         return self.path.stem
+
+    @property
+    def needs_lab(self) -> bool:
+        """Whether it opens a lab; one that does not is the same run on every engine, and has no recordings."""
+        return "lk.open(" in self.path.read_text(encoding="utf-8")
+
+
+def nodes_of(lesson: Lesson) -> tuple[str, ...]:
+    """Return the nodes that a lesson asks for besides those that every lab has: lk.open("15", nodes=["cgrates"])."""
+    return tuple(str(name) for name in _asked(lesson, "nodes") or ())
+
+
+def needs_the_wire(lesson: Lesson) -> bool:
+    """Whether a lesson looks at what only a sniffer sees: lk.open("16", wire=True)."""
+    return bool(_asked(lesson, "wire"))
+
+
+def _asked(lesson: Lesson, word: str) -> Any:
+    """What a lesson says by this word when it opens its lab; None where it does not."""
+    for cell in code_cells(read_notebook(lesson.path)):
+        code = "".join(cell["source"])
+        for node in ast.walk(ast.parse(code)) if f"{word}=" in code else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".open"):
+                named = [keyword.value for keyword in node.keywords if keyword.arg == word]
+                return ast.literal_eval(named[0]) if named else None
+    return None
 
 
 def all_lessons() -> tuple[Lesson, ...]:

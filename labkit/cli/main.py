@@ -22,8 +22,10 @@ COMMANDS = (
     "record",
     "subscribers",
     "logs",
+    "faults",
     "decode",
     "ladder",
+    "capture",
     "images",
 )
 """Modules of this package that hold commands, in the order in which the help shows them."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
-NOT_COMPARED = ("application/vnd.plotly.v1+json", "text/html", "stderr")
+from labkit.view.mime import HTML, PLOTLY
+
+NOT_COMPARED = (PLOTLY, HTML, "stderr")
 
 
 def pytest_collectstart(collector: Any) -> None:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from labkit.cli.lessons import CELL_TIMEOUT_S, IGNORED_TAG, Lesson, code_cells, read_notebook, stored_run_problem
-from labkit.cli.pytest_run import Report, run_pytest
-from labkit.errors import LabkitError
+from labkit.cli.lessons import (
+    CELL_TIMEOUT_S,
+    IGNORED_TAG,
+    Lesson,
+    code_cells,
+    needs_the_wire,
+    nodes_of,
+    read_notebook,
+    stored_run_problem,
+)
+from labkit.cli.pytest_run import PytestRun, Report, run_pytest
+from labkit.errors import EngineMissing, LabkitError
 from labkit.paths import project_root
 
+if TYPE_CHECKING:
+    from labkit.lab.lab import RunningLab
+
+_MOST_WORKERS = 8
+"""More processes than this take longer to start than they save."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -46,7 +61,7 @@ def missing_reason(name: str) -> str | None:
         return None if shutil.which("tshark") else "tshark is not installed"
     if name == "browser":
         return None if any(shutil.which(browser) for browser in BROWSERS) else "Chromium is not installed"
-    from labkit.lab.engine import make_engine
+    from labkit.lab.choice import make_engine
 
     try:
         return make_engine(name).available()
@@ -62,10 +77,37 @@ def unless_missing(name: str, title: str) -> Part | None:
     return _not_run(title, reason, must=name in required())
 
 
-def pytest_part(title: str, marks: str) -> Part:
-    """Run the tests that have these marks."""
+def pytest_part(title: str, marks: str, *, workers: int = 1) -> Part:
+    """Run the tests that have these marks.
+
+    Args:
+        workers: processes to share them among, file by file.
+    """
     _announce(title)
-    report = run_pytest(["tests", "-m", marks])
+    return _tests_row(title, run_pytest([*_tests_with(marks), *_shared_among(workers)]))
+
+
+def beside(title: str, marks: str, foreground: Callable[[], Part]) -> tuple[Part, Part]:
+    """Run the tests that have these marks while something else runs, and return both rows.
+
+    Live tests and lessons mostly wait for timers, so two of them at a time cost little more than one.
+    """
+    _announce(f"{title}: running, shown when they are done")
+    with PytestRun(_tests_with(marks), silent=True) as background:
+        other = foreground()
+        _announce(title)
+        return _tests_row(title, background.wait()), other
+
+
+def _tests_with(marks: str) -> list[str]:
+    return ["tests", "-m", marks]
+
+
+def _shared_among(workers: int) -> list[str]:
+    return ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
+
+
+def _tests_row(title: str, report: Report) -> Part:
     failed = [case for case in report.cases if case.outcome == "failed"]
     return Part(
         title,
@@ -80,8 +122,14 @@ def pytest_part(title: str, marks: str) -> Part:
 
 
 def lessons_replayed(lessons: Sequence[Lesson], repeat: int) -> Part:
-    """Replay lessons and hold every cell against what is stored."""
-    return _lessons("lessons, replay", lessons, repeat, {"LABKIT_ENGINE": "replay"})
+    """Replay lessons, as many at a time as there are cores, and hold every cell against what is stored."""
+    workers = min(len(lessons), worker_count())
+    return _lessons("lessons, replay", lessons, repeat, {"LABKIT_ENGINE": "replay"}, workers)
+
+
+def worker_count() -> int:
+    """Return how many processes tests are shared among that ask nothing of a lab."""
+    return min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
 def lessons_live(engine: str, lessons: Sequence[Lesson], repeat: int, *, must: bool) -> Part:
@@ -100,8 +148,12 @@ def lessons_live(engine: str, lessons: Sequence[Lesson], repeat: int, *, must: b
     _announce(f"starting the lab {name}")
     began = time.monotonic()
     try:
-        start_lab(name=name, engine=engine, progress=print)
-        return _lessons(title, lessons, repeat, {"LABKIT_ENGINE": engine, "LABKIT_NAME": name})
+        started = start_lab(name=name, engine=engine, progress=print)
+        possible, lacking = _with_their_nodes(started, lessons)
+        part = _lessons(title, possible, repeat, {"LABKIT_ENGINE": engine, "LABKIT_NAME": name})
+        if must:
+            return replace(part, failed=part.failed + len(lacking), problems=(*part.problems, *lacking))
+        return replace(part, skipped=part.skipped + len(lacking), skip_reasons=(*part.skip_reasons, *lacking))
     except LabkitError as error:
         return Part(title, failed=1, seconds=time.monotonic() - began, problems=(str(error),))
     finally:
@@ -110,7 +162,27 @@ def lessons_live(engine: str, lessons: Sequence[Lesson], repeat: int, *, must: b
             lab.stop()
 
 
-def _lessons(title: str, lessons: Sequence[Lesson], repeat: int, env: dict[str, str]) -> Part:
+def _with_their_nodes(lab: RunningLab, lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[str]]:
+    """Return the lessons that this lab can run, their programs now built, and a sentence for each of the others.
+
+    Building takes minutes the first time; a lesson's first cell, which would do it otherwise, does not have them.
+    """
+    from labkit.session.opening import NEEDS_THE_WIRE
+
+    possible, lacking = [], []
+    for lesson in lessons:
+        if needs_the_wire(lesson) and lab.capture_kind != "wire":
+            lacking.append(f"lesson {lesson.number}: {NEEDS_THE_WIRE}")
+            continue
+        try:
+            lab.prepare_nodes(nodes_of(lesson), print)
+            possible.append(lesson)
+        except EngineMissing as error:
+            lacking.append(f"lesson {lesson.number}: {error}")
+    return possible, lacking
+
+
+def _lessons(title: str, lessons: Sequence[Lesson], repeat: int, env: dict[str, str], workers: int = 1) -> Part:
     _announce(title)
     usable = {lesson: stored_run_problem(lesson.path) for lesson in lessons}
     problems = [f"{lesson.path.name}: {problem}" for lesson, problem in usable.items() if problem]
@@ -118,7 +190,7 @@ def _lessons(title: str, lessons: Sequence[Lesson], repeat: int, env: dict[str, 
     passed = 0
     seconds = 0.0
     for _ in range(repeat if chosen else 0):
-        report = run_pytest(_nbval_arguments(chosen), env)
+        report = run_pytest([*_nbval_arguments(chosen), *_shared_among(workers)], env)
         passed += report.counts["passed"]
         seconds += report.seconds
         problems += [problem for lesson in chosen for problem in not_compared(lesson, report)]

@@ -1,8 +1,9 @@
-"""One run of pytest as a child process, and what its report says."""
+"""Runs of pytest as child processes, and what their reports say."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,54 @@ class Report:
     """Outcome -> number."""
 
 
+class PytestRun:
+    """A run of pytest as a child process; a context manager, whose end stops a run that is still going on."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str] | None = None, *, silent: bool = False) -> None:
+        """Start it.
+
+        Args:
+            arguments: after `pytest`.
+            env: variables on top of ours.
+            silent: keep what it prints until `wait`, instead of showing it as it comes.
+        """
+        self._began = time.monotonic()
+        self._folder = tempfile.TemporaryDirectory()
+        self._report = Path(self._folder.name) / "report.xml"
+        self._printed = Path(self._folder.name) / "printed"
+        options = ["-q", f"--junitxml={self._report}", "-o", "junit_family=xunit1"]
+        with self._printed.open("wb") as printed:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, *arguments],
+                cwd=project_root(),
+                env={**os.environ, **(env or {})},
+                stdout=printed if silent else None,
+                stderr=subprocess.STDOUT if silent else None,
+                start_new_session=True,  # Ctrl-C reaches it once, from us: a second one would cut its teardown short
+            )
+
+    def wait(self) -> Report:
+        """Wait for its end, show what was kept back, and read its report."""
+        code = self._process.wait()
+        sys.stdout.write(self._printed.read_text(encoding="utf-8", errors="replace"))
+        sys.stdout.flush()
+        cases = read_report(self._report.read_bytes()) if self._report.exists() else ()
+        counts = {
+            outcome: sum(case.outcome == outcome for case in cases) for outcome in ("passed", "failed", "skipped")
+        }
+        crash = "" if code in (0, _NO_TESTS) or counts["failed"] else f"pytest ended with exit code {code}"
+        return Report(cases, time.monotonic() - self._began, crash, counts)
+
+    def __enter__(self) -> PytestRun:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:  # we are leaving early: it takes its labs down first
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        self._folder.cleanup()
+
+
 def run_pytest(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Report:
     """Run pytest with its output on this terminal, and read its report.
 
@@ -51,24 +100,8 @@ def run_pytest(arguments: Sequence[str], env: Mapping[str, str] | None = None) -
         arguments: after `pytest`.
         env: variables on top of ours.
     """
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            f"--junitxml={report}",
-            "-o",
-            "junit_family=xunit1",
-            *arguments,
-        ]
-        code = subprocess.run(command, cwd=project_root(), env={**os.environ, **(env or {})}, check=False).returncode
-        cases = read_report(report.read_bytes()) if report.exists() else ()
-    counts = {outcome: sum(case.outcome == outcome for case in cases) for outcome in ("passed", "failed", "skipped")}
-    crash = "" if code in (0, _NO_TESTS) or counts["failed"] else f"pytest ended with exit code {code}"
-    return Report(cases, time.monotonic() - began, crash, counts)
+    with PytestRun(arguments, env) as run:
+        return run.wait()
 
 
 def read_report(raw: bytes) -> tuple[Case, ...]:

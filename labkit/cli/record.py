@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labkit.cli import exits
 from labkit.cli.execute import execute_and_store
-from labkit.cli.lessons import Lesson, execute, find_lesson
+from labkit.cli.lessons import Lesson, execute, find_lesson, nodes_of
 from labkit.cli.signals import stop_signals
 from labkit.errors import LessonError
 from labkit.paths import cassettes_folder
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 def record(lesson: Lesson, engine: str) -> list[str]:
     """Run a lesson live and put its recordings in place of the old ones; return their names."""
-    from labkit.lab.engine import choose_engine
+    from labkit.lab.choice import choose_engine
     from labkit.lab.lab import start_lab
 
     choice = choose_engine(engine)
@@ -51,6 +51,7 @@ def record(lesson: Lesson, engine: str) -> list[str]:
         raise LessonError(f"A recording needs a lab that runs. {choice.sentence}")
     lab = start_lab(name=f"record-{os.getpid()}", engine=choice.name, progress=_say)
     try:
+        lab.prepare_nodes(nodes_of(lesson), _say)  # not in the lesson's first cell, whose time is limited
         with tempfile.TemporaryDirectory() as scratch:
             env = {
                 "LABKIT_ENGINE": choice.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -29,17 +29,46 @@ class StopSignals:
         self.seen = max(self.seen, 1)
 
 
+class NotedSignals:
+    """Signals that are noted and raise nothing, so that no lock and no half-written packet is left behind."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        """How many came."""
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.seen += 1
+
+
+@contextmanager
+def noted_signals() -> Iterator[NotedSignals]:
+    """Note the signals that end a program, for the length of the block; a loop in it looks whether one came.
+
+    An exception may be raised anywhere: between taking a lock and the block that gives it back, or where the
+    interpreter throws it away.
+    """
+    noted = NotedSignals()
+    with _handled(noted._on_signal):
+        yield noted
+
+
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
     """Turn the signals that end a program into one KeyboardInterrupt, for the length of the block."""
     watch = StopSignals()
+    with _handled(watch._on_signal):
+        yield watch
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     before: dict[int, Any] = {}
     for name in _NAMES:
         number = getattr(signal, name, None)
         if number is not None:
-            before[number] = signal.signal(number, watch._on_signal)
+            before[number] = signal.signal(number, handler)
     try:
-        yield watch
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from labkit.cli import exits
+from labkit.cli.faults import left_s
 from labkit.cli.labs import add_name
 from labkit.cli.table import text_table
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return exits.FAILED
     status = lab.status()
     print(json.dumps(status, indent=2) if args.json else describe(status))
-    return exits.OK if all(node["state"] == "running" for node in status["nodes"]) else exits.FAILED
+    return exits.OK if all(node["state"] in ("running", "external") for node in status["nodes"]) else exits.FAILED
 
 
 def describe(status: dict[str, Any]) -> str:
@@ -58,4 +59,12 @@ def describe(status: dict[str, Any]) -> str:
         f"lab {status['name']} ({status['id']}) on engine {status['engine']}, started {status['started']}; "
         f"packets are {status['capture']}"
     )
-    return head + "\n" + text_table(("node", "state", "version", "addresses", "ports"), rows)
+    table = text_table(("node", "state", "version", "addresses", "ports"), rows)
+    return "\n".join([head, table, *(_fault_line(fault) for fault in status["faults"])])
+
+
+def _fault_line(fault: dict[str, Any]) -> str:
+    return (
+        f"FAULT {fault['name']}: {fault['title']}; heals itself in {left_s(fault['until']):.0f} s, "
+        f"sooner with ./lab heal {fault['name']}"
+    )

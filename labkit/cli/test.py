@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 from labkit.cli import exits
 from labkit.cli.lessons import Lesson, all_lessons, find_lesson
-from labkit.cli.parts import Part, lessons_live, lessons_replayed, pytest_part, required, unless_missing
+from labkit.cli.parts import (
+    Part,
+    beside,
+    lessons_live,
+    lessons_replayed,
+    pytest_part,
+    required,
+    unless_missing,
+    worker_count,
+)
 from labkit.cli.signals import stop_signals
 from labkit.cli.table import text_table
 
@@ -56,7 +65,7 @@ def _lesson_parts(args: argparse.Namespace) -> Iterator[Part]:
 def _all_parts(args: argparse.Namespace) -> Iterator[Part]:
     lessons = all_lessons()
     if args.engine in (None, "replay"):
-        yield pytest_part("unit tests", f"not ({_ANY_ENGINE} or tshark or browser)")
+        yield pytest_part("unit tests", f"not ({_ANY_ENGINE} or tshark or browser)", workers=worker_count())
         yield lessons_replayed(lessons, args.repeat)
     if args.quick or args.engine == "replay":
         return
@@ -73,9 +82,12 @@ def _live_parts(engine: str, lessons: tuple[Lesson, ...], repeat: int) -> Iterat
     # A test that needs both engines belongs to docker's part, so that it runs once.
     marks = engine if engine == "docker" else f"{engine} and not docker"
     missing = unless_missing(engine, title)
-    yield missing or pytest_part(title, marks)
     if missing is None:
-        yield lessons_live(engine, lessons, repeat, must=engine in required())
+        # A lesson without a lab was run as it is among those replayed.
+        live = tuple(lesson for lesson in lessons if lesson.needs_lab)
+        yield from beside(title, marks, lambda: lessons_live(engine, live, repeat, must=engine in required()))
+    else:
+        yield missing
 
 
 def _print_summary(parts: list[Part]) -> None:

@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Bring up lab and lessons; stop what was started when interrupted."""
-    from labkit.lab.engine import choose_engine
+    from labkit.lab.choice import choose_engine
 
     with stop_signals() as signals:
         choice = choose_engine(args.engine)
@@ -114,7 +114,7 @@ def _start_and_prove(name: str, engine: str, was_running: bool) -> RunningLab:
 def _lessons(args: argparse.Namespace, lab_id: str, signals: StopSignals) -> None:
     """Run JupyterLab until it ends or a signal comes."""
     from labkit.cli.jupyter import JupyterLab
-    from labkit.lab.engine import home_folder
+    from labkit.lab.record import home_folder
 
     server = JupyterLab(
         root=project_root(),

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit.lab.engine import home_folder, make_engine
+from labkit.lab.choice import make_engine
 from labkit.lab.lab import RunningLab, start_lab
+from labkit.lab.record import home_folder
 
 ENGINES = [
     pytest.param("docker", marks=pytest.mark.docker),

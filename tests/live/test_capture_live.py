@@ -22,6 +22,8 @@ from labkit.peers.ue import UE
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from test_capture_tshark import assert_same_as_tshark
 
+PAUSE_S = 0.05
+"""Between what different people do: on a busy machine a copy of a message carries a time that is late."""
 STORY: dict[str, list[str]] = {}
 """The story of the first engine that told it; the others must tell the same."""
 
@@ -47,11 +49,14 @@ async def call_with_hold(lab: RunningLab) -> dict[str, str]:
     async with phones[0] as alice, phones[1] as bob:
         await alice.register()
         await bob.register()
+        await asyncio.sleep(PAUSE_S)
         call = await alice.call(people["bob"].impus[0])
         await call.hold()
         await call.resume()
         await call.bye()
+        await asyncio.sleep(PAUSE_S)
         await alice.deregister()
+        await asyncio.sleep(PAUSE_S)
         await bob.deregister()
     return names
 
