@@ -74,6 +74,16 @@ def test_a_pid_that_was_given_to_somebody_else_is_left_alone(tmp_path: Path) -> 
     stop_processes([found], kill=True)
 
 
+def test_a_new_process_is_found_at_once(tmp_path: Path) -> None:
+    """The kernel shows an environment a little after exec; whoever has spawned a process finds it all the same."""
+    found = []
+    for _ in range(20):
+        pid, _ticks = spawn(SLEEPER, environment(tmp_path), tmp_path, tmp_path / "log")
+        found.append(pid in {one.pid for one in lab_processes(home=str(tmp_path))})
+    stop_processes(lab_processes(home=str(tmp_path)), kill=True)
+    assert all(found)
+
+
 def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     """A missing program is a StackError with its name."""
     with pytest.raises(StackError, match="cannot start /no/such/program"):

@@ -30,6 +30,8 @@ LOG_TRIM_BYTES = 16 * 1024 * 1024
 LOG_KEEP_BYTES = 4 * 1024 * 1024
 """What then stays of it: its end."""
 _ORPHANS_S = 0.2
+_SHOWN_S = 1.0
+"""So long does a new process get to show its environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def spawn(
     except OSError as error:
         raise StackError(f"cannot start {command[0]}: {describe(error)}") from error
     _limit_files(child.pid)
+    _wait_shown(child.pid)
     child.returncode = 0  # The child outlives this object; reap() collects it, and Popen must not warn about it.
     identity = _stat(child.pid)
     return child.pid, identity[0] if identity else 0
@@ -203,6 +206,24 @@ def _limit_files(pid: int) -> None:
 
     with contextlib.suppress(OSError, ValueError):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (LOG_LIMIT_BYTES, LOG_LIMIT_BYTES))
+
+
+def _wait_shown(pid: int) -> None:
+    """Return when /proc shows the environment of a new process, by which it is found.
+
+    Popen returns when exec has closed its pipe, and the kernel tells the new environment a little later.
+    """
+    deadline = time.monotonic() + _SHOWN_S
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/environ").read_bytes():
+                return
+        except OSError:
+            return
+        found = _stat(pid)
+        if found is None or found[2] in "ZX":
+            return
+        time.sleep(0.001)
 
 
 def _stat(pid: int) -> tuple[int, int, str] | None:
