@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import dask
 import pandas as pd
@@ -12,6 +15,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 import labkit as lk
+from labkit.capture.decode import Decoder
+from labkit.cli import exits
 from labkit.cli.main import main
 from labkit.errors import CaptureError
 from labkit.practice.evening import evening
@@ -81,6 +86,54 @@ def test_nothing_to_do(tmp_path: Path) -> None:
         lk.decode_folder(tmp_path, tmp_path / "tables")
     with pytest.raises(CaptureError, match="neither a folder nor"):
         lk.decode_folder(tmp_path / "nowhere", tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()
+
+
+def test_no_place_for_the_tables(archive: Path, tmp_path: Path) -> None:
+    """A file in the way of the folder is told in a sentence, before anything is decoded."""
+    (tmp_path / "tables").write_text("in the way")
+    with pytest.raises(CaptureError, match=r"Cannot make the folder .*tables: File exists\."):
+        lk.decode_folder(archive, tmp_path / "tables")
+
+
+@pytest.mark.parametrize("name", ["cut.tar.gz", "cut.tar", "none.tar", "empty.tgz"])
+def test_a_broken_archive(archive: Path, tmp_path: Path, name: str) -> None:
+    """An archive that ends early, or is none, is told in one line."""
+    broken = tmp_path / name
+    if name.startswith("cut"):
+        with tarfile.open(broken, "w:gz" if name.endswith("gz") else "w") as tar:
+            tar.add(archive)
+        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    else:
+        broken.write_text("" if name.startswith("empty") else "no archive")
+    with pytest.raises(CaptureError, match="Cannot read the archive") as told:
+        lk.decode_folder(broken, tmp_path / "tables")
+    assert "\n" not in str(told.value)
+
+
+def test_ctrl_c_loses_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped inside the second capture, the first has its table, the second has none; the next run makes the rest."""
+    command = ["decode", str(archive), "--to", str(tmp_path / "tables")]
+    finish, finished = Decoder.finish, []
+
+    def stop_at_the_second(decoder: Decoder) -> object:
+        finished.append(decoder)
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+        return finish(decoder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "finish", stop_at_the_second)
+        assert main(command) == exits.INTERRUPTED
+    assert "1 of 4 captures\nlab: the tables in" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "tables").rglob("*") if path.is_file()] == ["a.pcapng.parquet"]
+    main(command)
+    assert capsys.readouterr().out.count("was there already") == 1
+    for path in (archive / "below" / "b.pcap0", archive / "c.cap"):
+        table = pd.read_parquet(tmp_path / "tables" / f"{path.relative_to(archive)}.parquet")
+        assert len(table) == len(lk.read_capture(path).table)
 
 
 def test_in_a_terminal(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,3 +161,23 @@ def test_on_workers(archive: Path, tmp_path: Path) -> None:
     assert len(tables) == 3
     for table in tables:
         assert (tmp_path / "alone" / table).read_bytes() == (tmp_path / "together" / table).read_bytes()
+
+
+def test_ctrl_c_on_workers(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are told to leave what nobody waits for any more: the next run would do it beside them."""
+    cancelled = []
+
+    class Workers:
+        def map(self, function: Callable[..., Any], *items: Any, **options: Any) -> list[Future[Any]]:
+            return [Future() for _ in items[0]]
+
+        def cancel(self, futures: list[Future[Any]]) -> None:
+            cancelled.extend(futures)
+
+    def interrupted(futures: list[Future[Any]]) -> list[Future[Any]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distributed.as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lk.decode_folder(archive, tmp_path, client=Workers(), progress=False)
+    assert len(cancelled) == 4

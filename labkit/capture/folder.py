@@ -11,11 +11,11 @@ import os
 import re
 import sys
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CAPTURE_FILE = re.compile(r"\.(pcap|pcapng|cap)\d*(\.gz)?$", re.IGNORECASE)
 """Names of captures; ring buffers number them behind the ending."""
 ARCHIVE = re.compile(r"\.(tar|tar\.gz|tgz)$", re.IGNORECASE)
+_UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
+"""What Python raises for an archive that is cut, damaged or none."""
 _BAR_CHARACTERS = 30
 
 
@@ -36,6 +38,9 @@ class Engine(Protocol):
 
     def map(self, function: Callable[..., Any], *items: Any, **options: Any) -> Any:
         """Begin to work on all items, and give a future for each."""
+
+    def cancel(self, futures: Any) -> Any:
+        """Begin nothing more of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,18 @@ def decode_folder(
         CaptureError: there is no such folder or archive, or no capture in it; the target cannot be made.
     """
     jobs = list(_jobs(Path(source), Path(target)))
+    _make(Path(target))
     bar = _Bar(jobs) if progress else None
     work = partial(decode_job, protocols=tuple(protocols), guess_rtp=guess_rtp)
     outcomes = []
-    for outcome in _mapped(work, jobs, client):
-        outcomes.append(outcome)
+    try:
+        for outcome in _mapped(work, jobs, client):
+            outcomes.append(outcome)
+            if bar is not None:
+                bar.done(outcome.file)
+    finally:
         if bar is not None:
-            bar.done(outcome.file)
+            bar.close()
     return _table(sorted(outcomes, key=lambda outcome: outcome.file))
 
 
@@ -109,21 +119,34 @@ def decode_job(job: Job, protocols: Collection[str], guess_rtp: bool) -> Outcome
 
     if job.target.exists() and job.target.stat().st_mtime >= job.source.stat().st_mtime:
         return Outcome(job.name, note="was there already")
-    job.target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _make(job.target.parent)
         with _opened(job) as file:
             done = export_capture(file, job.target, protocols=protocols, guess_rtp=guess_rtp)
-    except (CaptureError, OSError, tarfile.TarError) as error:
+    except (CaptureError, *_UNREADABLE) as error:
         return Outcome(job.name, note=str(error))
     return Outcome(job.name, done.frames, done.rows, " ".join(filter(None, (done.warning, *done.notes))))
 
 
-def _mapped(work: Callable[[Job], Outcome], jobs: list[Job], client: Engine | None) -> Iterable[Outcome]:
+def _mapped(work: Callable[[Job], Outcome], jobs: list[Job], client: Engine | None) -> Iterator[Outcome]:
     if client is None:
-        return map(work, jobs)
-    as_completed = import_module("distributed").as_completed
+        yield from map(work, jobs)
+        return
+    from distributed import as_completed
+
     futures = client.map(work, jobs, pure=False)  # not pure: a table that was removed must be made again
-    return (future.result() for future in as_completed(futures))
+    try:
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            yield future.result()
+    finally:
+        client.cancel(futures)  # after Ctrl-C nobody waits for the rest, and the next run would do it beside them
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaptureError(f"Cannot make the folder {folder}: {error.strerror}.") from error
 
 
 def _jobs(source: Path, target: Path) -> Iterator[Job]:
@@ -134,8 +157,9 @@ def _jobs(source: Path, target: Path) -> Iterator[Job]:
         try:
             with tarfile.open(source) as archive:
                 found = [(member.name, source, member.size) for member in archive if member.isfile()]
-        except (OSError, tarfile.TarError) as error:
-            raise CaptureError(f"Cannot read the archive {source}: {error}.") from error
+        except _UNREADABLE as error:
+            why = str(error).partition("\n")[0].rstrip(".:")  # the rest tells what each kind of packing misses
+            raise CaptureError(f"Cannot read the archive {source}: {why}.") from error
     else:
         raise CaptureError(f"{source} is neither a folder nor a .tar, .tar.gz or .tgz archive of captures.")
     found = [one for one in found if CAPTURE_FILE.search(one[0]) and ".." not in Path(one[0]).parts]
@@ -183,7 +207,10 @@ class _Bar:
         self._done += self._sizes[name]
         self._count += 1
         filled = _BAR_CHARACTERS * self._done // self._all
-        end = "\n" if self._count == len(self._sizes) else ""
         bar = "#" * filled + "." * (_BAR_CHARACTERS - filled)
-        sys.stderr.write(f"\r[{bar}] {self._count} of {len(self._sizes)} captures{end}")
+        sys.stderr.write(f"\r[{bar}] {self._count} of {len(self._sizes)} captures")
         sys.stderr.flush()
+
+    def close(self) -> None:
+        """End its line: what is said next stands below it."""
+        sys.stderr.write("\n")

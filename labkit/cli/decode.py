@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
 
     if Path(args.file).is_dir() or ARCHIVE.search(args.file):
         return _many(args)
-    if args.to is not None and not args.to.suffix:
-        raise CaptureError(f"{args.to}: the name of the table must end in {' or '.join(ENDINGS)}.")
     with _opened(args.file) as source:
+        if args.to is not None and not args.to.suffix:
+            raise CaptureError(f"{args.to}: the name of the table must end in {' or '.join(ENDINGS)}.")
         done = export_capture(source, args.to, protocols=args.only, guess_rtp=args.guess_rtp)
     for sentence in filter(None, (done.warning, *done.notes)):
         print(f"lab: {sentence}", file=sys.stderr)
@@ -119,7 +119,11 @@ def _many(args: argparse.Namespace) -> int:
 
     if args.to is None or args.to.suffix:
         raise CaptureError(f"{args.file} holds many captures: say --to FOLDER, where their tables belong.")
-    done = decode_folder(args.file, args.to, protocols=args.only, guess_rtp=args.guess_rtp)
+    try:
+        done = decode_folder(args.file, args.to, protocols=args.only, guess_rtp=args.guess_rtp)
+    except KeyboardInterrupt:
+        print(f"lab: the tables in {args.to} are whole; the same command goes on from there.", file=sys.stderr)
+        raise
     rows = [
         (row.file, *("-" if n is None else str(n) for n in (row.frames, row.rows)), row.note)
         for row in done.astype(object).where(done.notna(), None).itertuples()
