@@ -102,6 +102,14 @@ def test_names_and_addresses_of_a_lab(home: Path) -> None:
     assert lab.sniffer().kind == "mirrored"
 
 
+def test_a_lab_older_than_a_node_says_so(home: Path) -> None:
+    """Whoever updates the checkout while a lab runs reads one sentence about a node that has come since."""
+    lab = started()
+    del lab.record.addresses["left"]
+    with pytest.raises(StackError, match="was started before lab.toml had a node left: start it anew"):
+        lab.sip_address("left")
+
+
 def test_following_a_log_ends_with_its_node(home: Path) -> None:
     """`follow` goes on while the node runs, and stops when it is gone."""
     lab = started()

@@ -80,7 +80,7 @@ def places(topology: Topology, record: Record, node: str) -> Places:
     """Where the node's files and the others are, as its program sees them."""
     return Places(
         addresses=dict(record.addresses),  # SIP URIs have names, which Docker's own resolver knows
-        own_address=record.addresses[node],
+        own_address=record.address(node),
         conf_dir=CONF_DIR,
         run_dir=RUN_DIR,
         state_dir=STATE_DIR,
@@ -134,7 +134,7 @@ def create_container(
         mounts.append(Mount(STATE_DIR, volume, type="volume"))
     network = record.own["network"]
     endpoint = api.create_endpoint_config(
-        aliases=[topology.fqdn(spec.name), spec.name], ipv4_address=record.addresses[spec.name]
+        aliases=[topology.fqdn(spec.name), spec.name], ipv4_address=record.address(spec.name)
     )
     command = render_command(topology, spec, places(topology, record, spec.name))
     made = api.create_container(

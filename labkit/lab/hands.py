@@ -31,7 +31,7 @@ class LabHands:
         """Start nodes that do not run; returns when they, and those that depend on them, are ready."""
         for node in nodes:
             if node in self._record.external:
-                raise StackError(f"{node} is external, at {self._record.addresses[node]}: it is not ours to start")
+                raise StackError(f"{node} is external, at {self._record.address(node)}: it is not ours to start")
         missing = [n for n in nodes if not self.runs(n)]
         missing += self._stop_strangers_of(missing)
         also = [n for n in self._record.nodes if n not in missing and (n in nodes or self._waits_for(n, nodes))]
@@ -68,7 +68,7 @@ class LabHands:
         """Raise StackError where the node is not part of the running lab."""
         self._topology.node(node)
         if node in self._record.external:
-            raise StackError(f"{node} is external, at {self._record.addresses[node]}: nothing can be broken there")
+            raise StackError(f"{node} is external, at {self._record.address(node)}: nothing can be broken there")
         if not self.runs(node):
             raise StackError(f"{node} does not run in the lab {self._record.name!r}; start it first")
 
@@ -100,7 +100,7 @@ class LabHands:
         """The admin door of the HSS; StackError where it does not answer."""
         from labkit.clients.hss import HssClient
 
-        address, port = self._record.addresses["hss"], self._topology.node("hss").port("admin").number
+        address, port = self._record.address("hss"), self._topology.node("hss").port("admin").number
         with HssClient(f"http://{address}:{port}", self._record.token) as client:
             yield client
 
@@ -117,7 +117,7 @@ class LabHands:
         """CGrateS's own API, call by call."""
         from labkit.clients.cgrates.blocking import BlockingRpc
 
-        address, port = self._record.addresses["cgrates"], self._topology.node("cgrates").port("http").number
+        address, port = self._record.address("cgrates"), self._topology.node("cgrates").port("http").number
         with BlockingRpc(f"http://{address}:{port}") as rpc:
             yield rpc
 

@@ -39,7 +39,7 @@ def places(topology: Topology, record: Record, node: NodeSpec, program: Program 
         programs[node.program] = program.binary
     return Places(
         addresses=record.addresses,
-        own_address=record.addresses[node.name],
+        own_address=record.address(node.name),
         conf_dir=str(folder / "conf"),
         run_dir=str(folder / "run" if apart else Path(record.own["sockets"]) / node.name),
         state_dir=str(folder / "state"),

@@ -309,7 +309,7 @@ def make_probe(
     condition: ReadyCondition, topology: Topology, record: Record, node: NodeSpec, source: str = ""
 ) -> Probe:
     """The probe for one condition of lab.toml (kinds: topology.READY_KINDS)."""
-    address = record.addresses[node.name]
+    address = record.address(node.name)
     if condition.kind == "diameter-peer":
         other = topology.node(condition.at)
         if other.external is not None:
@@ -317,14 +317,14 @@ def make_probe(
             uri = f"sip:{topology.fqdn(node.name)}:{own.number}"
             awaited = "its Diameter connection with the external HSS to be open"
             return ConnectedProbe(address, own.number, uri, source, awaited=awaited)
-        door = (record.addresses[other.name], other.port("admin").number)
+        door = (record.address(other.name), other.port("admin").number)
         return DiameterPeerProbe(*door, record.token, topology.fqdn(node.name), other.name)
     if condition.kind == "charging":
         other = topology.node(condition.at)
         number = other.port("sip").number
         uri = f"sip:{topology.fqdn(other.name)}:{number}"
         awaited = f"its connection with {other.name} to be open"
-        return EngineProbe(record.addresses[other.name], number, uri, source, awaited=awaited)
+        return EngineProbe(record.address(other.name), number, uri, source, awaited=awaited)
     port = node.port(condition.port)
     if condition.kind == "cgrates":
         return CgratesProbe(address, port.number)

@@ -84,7 +84,7 @@ def await_missed(engine: Engine, topology: Topology, record: Record, condition: 
     other = topology.node(condition.at)
     number = other.port("sip").number
     uri = f"sip:{topology.fqdn(other.name)}:{number}"
-    probe = MissedProbe(record.addresses[other.name], number, uri, engine.probe_address(record))
+    probe = MissedProbe(record.address(other.name), number, uri, engine.probe_address(record))
     give_up = time.monotonic() + condition.timeout_s
     try:
         while not probe.met():

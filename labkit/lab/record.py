@@ -70,6 +70,16 @@ class Record:
         """Folder of one node: conf/, run/, state/, log."""
         return self.folder / "nodes" / node
 
+    def address(self, node: str) -> str:
+        """The address that reaches a node; StackError where the lab is older than the node's entry in lab.toml."""
+        try:
+            return self.addresses[node]
+        except KeyError:
+            raise StackError(
+                f"the lab {self.name!r} was started before lab.toml had a node {node}: start it anew "
+                "(./lab down, then ./lab up)"
+            ) from None
+
     def save(self) -> None:
         """Write lab.json whole or not at all."""
         text = json.dumps(asdict(self), indent=1) + "\n"

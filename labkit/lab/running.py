@@ -82,7 +82,7 @@ class RunningLab:
     def address(self, node: str, port: str) -> tuple[str, int]:
         """Address and port number that reach a node's port, for example ("pcscf", "sip")."""
         spec = self.topology.node(node)
-        return self.record.addresses[spec.name], spec.port(port).number
+        return self.record.address(spec.name), spec.port(port).number
 
     def sip_address(self, node: str) -> tuple[str, int]:
         """Where a node takes SIP."""
@@ -136,7 +136,7 @@ class RunningLab:
                     "state": state.state,
                     "detail": state.detail,
                     "version": versions.get(node.name, ""),
-                    "addresses": [state.address or self.record.addresses[node.name]],
+                    "addresses": [state.address or self.record.address(node.name)],
                     "ports": {port.name: str(port) for port in node.ports.values()},
                 }
             )
