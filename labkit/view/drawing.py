@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _Kept = TypeVar("_Kept")
 
-PATH_ORDER = ("pcscf", "proxy", "prepaid", "icscf", "scscf", "scscf2", "hss")
+PATH_ORDER = ("pcscf", "proxy", "prepaid", "icscf", "scscf", "scscf2", "hss", "cgrates")
 """Where the nodes of the lab stand, from the phone inward; others follow in the order of their first message."""
 
 
