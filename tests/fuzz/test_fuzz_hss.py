@@ -83,20 +83,25 @@ def read_all(avp: Avp, depth: int = 0) -> None:
         return
 
 
+def check_message(raw: bytes) -> bool:
+    """Hold the codec to its word on one message; whether it was read (else: refused as DiameterError)."""
+    try:
+        message = parse_message(raw)
+    except DiameterError:
+        return False
+    assert message.to_bytes() == raw
+    found, count, _ = scan_avps(raw)
+    assert count == len(message.avps)
+    assert found == {avp.code | avp.vendor << 32: avp.raw for avp in message.avps}
+    for avp in message.avps:
+        read_all(avp)
+    return True
+
+
 def test_codec():
     """Damaged messages are read and written back as they were, or refused; the quick look agrees."""
     for chance in turns(1):
-        raw = damaged(chance, chance.choice(MESSAGES), keep_header=chance.random() < 0.7)
-        try:
-            message = parse_message(raw)
-        except DiameterError:
-            continue
-        assert message.to_bytes() == raw
-        found, count, _ = scan_avps(raw)
-        assert count == len(message.avps)
-        assert found == {avp.code | avp.vendor << 32: avp.raw for avp in message.avps}
-        for avp in message.avps:
-            read_all(avp)
+        check_message(damaged(chance, chance.choice(MESSAGES), keep_header=chance.random() < 0.7))
 
 
 def test_stream():
