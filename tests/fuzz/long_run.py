@@ -50,12 +50,28 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
 
+class Memory:
+    """What a run holds after each tenth of it."""
+
+    def __init__(self, steps: int) -> None:
+        self._every = max(1, steps // 10)
+        self._seen: list[str] = []
+
+    def note(self, step: int) -> None:
+        """Look after this step, from 0."""
+        if step % self._every == self._every - 1:
+            self._seen.append(f"{resident_mib():.0f}")
+
+    def __str__(self) -> str:
+        return f"resident after each tenth: {' '.join(self._seen)} MiB"
+
+
 def run_packets(count: int, seed: int) -> None:
     """Decode damaged packets and print what came of them."""
     chance, packets = random.Random(seed), sources()
     lasting = Decoder()
     lasting.feed(pcap.pcap_header())
-    rows, slowest_s, early_mib = 0, 0.0, 0.0
+    rows, slowest_s, memory = 0, 0.0, Memory(count // CHUNK_PACKETS)
     for number, records in enumerate(chunks(packets, count, chance)):
         began = time.process_time()
         if number % 2:
@@ -64,26 +80,24 @@ def run_packets(count: int, seed: int) -> None:
             own = Decoder()
             rows += len(own.feed(pcap.pcap_header() + records)) + len(own.finish())
         slowest_s = max(slowest_s, time.process_time() - began)
-        if number == count // CHUNK_PACKETS // 5:
-            early_mib = resident_mib()
+        memory.note(number)
     rows += len(lasting.finish())
     print(f"packets      {count:>12,}  rows {rows:,}; slowest {CHUNK_PACKETS:,} took {slowest_s:.2f} s of CPU;")
-    print(f"{'':27}resident after a fifth {early_mib:.0f} MiB, at the end {resident_mib():.0f} MiB")
+    print(f"{'':27}{memory}")
     print(f"{'':27}given up by the lasting decoder: {'; '.join(lasting.notes) or 'nothing'}")
 
 
 def run_messages(kind: str, count: int, one: Callable[[random.Random], bool], seed: int) -> None:
     """Read damaged messages and print what came of them."""
     chance = random.Random(seed)
-    read, slowest_s, early_mib = 0, 0.0, 0.0
+    read, slowest_s, memory = 0, 0.0, Memory(count)
     for number in range(count):
         began = time.process_time()
         read += one(chance)
         slowest_s = max(slowest_s, time.process_time() - began)
-        if number == count // 5:
-            early_mib = resident_mib()
+        memory.note(number)
     print(f"{kind:12} {count:>12,}  read {read:,}, refused {count - read:,}; slowest {slowest_s * 1000:.0f} ms of CPU;")
-    print(f"{'':27}resident after a fifth {early_mib:.0f} MiB, at the end {resident_mib():.0f} MiB")
+    print(f"{'':27}{memory}")
 
 
 def one_sip(chance: random.Random) -> bool:
