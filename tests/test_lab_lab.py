@@ -106,7 +106,7 @@ def test_a_lab_older_than_a_node_says_so(home: Path) -> None:
     """Whoever updates the checkout while a lab runs reads one sentence about a node that has come since."""
     lab = started()
     del lab.record.addresses["left"]
-    with pytest.raises(StackError, match="was started before lab.toml had a node left: start it anew"):
+    with pytest.raises(StackError, match=r"was started before lab\.toml had a node left: start it anew"):
         lab.sip_address("left")
 
 
