@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from labkit.view.drawing import tell
 from labkit.view.hover import hover_texts
 from labkit.view.layout import lay_out
-from labkit.view.long_ladder import long_figure
 from labkit.view.short_ladder import short_figure
 from labkit.view.theme import theme_for
 
@@ -52,6 +51,8 @@ def ladder(
     layout = lay_out(tell(messages, show=show, retransmissions=True, streams=True, order=order))
     numbers = (highlight,) if isinstance(highlight, int) else tuple(highlight)
     if layout.rows > SVG_LIMIT:
+        from labkit.view.long_ladder import long_figure
+
         figure = long_figure(layout, theme_for(dark), title, highlight=numbers)
     else:
         hovers = hover_texts(layout.drawing.arrows, messages)

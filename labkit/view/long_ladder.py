@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labkit.view.arrow import Arrow
 from labkit.view.layout import Layout, silence
 from labkit.view.paper import BOTTOM_PX, LABEL_PX, LOOP, Paper, Trace, escape, label_place, lifelines, loop_side
 from labkit.view.theme import Theme
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WINDOW_ROWS = 40
 """Rows that are seen at a time."""
@@ -26,8 +25,8 @@ _MOST_PAGES = 50
 """A slider with more steps cannot be aimed at; dragging moves by less."""
 _SLIDER_PX = 40
 
-_LOOK = attrgetter("message", "detail", "source", "target", "refused")
-"""What decides how the label of an arrow looks and where it stands."""
+_LOOK = attrgetter("message", "detail", "source", "target", "refused", "again")
+"""What decides how an arrow and its label look, but for the colour; most come again and again."""
 
 Label = tuple[str, float, str, bool]
 """What stands at an arrow: text, x, plotly's text position, whether it is a refusal."""
@@ -55,15 +54,28 @@ def long_figure(
 
 class _Sheet:
     def __init__(self, layout: Layout, theme: Theme, title: str) -> None:
-        import numpy as np
-
         self._layout, self._theme, self._arrows = layout, theme, layout.drawing.arrows
         self._last = len(layout.column) - 1
         self._paper = Paper(layout, theme, title, min(layout.rows, WINDOW_ROWS), BOTTOM_PX + _SLIDER_PX)
-        column = layout.column
-        self._start = np.array([column[arrow.source] for arrow in self._arrows], "i2")
-        self._end = np.array([column[arrow.target] for arrow in self._arrows], "i2")
         self._row = np.array(layout.row, "u2" if layout.rows < 1 << 16 else "u4")
+        self._looks, self._look = self._find_looks()
+        column = layout.column
+        self._start = np.array([column[arrow.source] for arrow in self._looks], "i2")[self._look]
+        self._end = np.array([column[arrow.target] for arrow in self._looks], "i2")[self._look]
+
+    def _find_looks(self) -> tuple[list[Arrow], NDArray[np.int32]]:
+        """One arrow of each look, and which of them each arrow looks like."""
+        first: list[Arrow] = []
+        place: dict[tuple[object, ...], int] = {}
+        codes = []
+        for arrow in self._arrows:
+            look = _LOOK(arrow)
+            code = place.get(look)
+            if code is None:
+                code = place[look] = len(first)
+                first.append(arrow)
+            codes.append(code)
+        return first, np.array(codes, "i4")
 
     def figure(self, hover: bool, highlight: Sequence[int]) -> Trace:
         layout = self._paper.figure_layout(highlight)
@@ -73,8 +85,6 @@ class _Sheet:
 
     def _tick_texts(self) -> NDArray[np.str_]:
         """Arrays of text: plotly copies and searches lists value by value, twice."""
-        import numpy as np
-
         return np.array([f"{arrow.time_s:.3f} s  {arrow.number or ''}" for arrow in self._arrows])
 
     def _pages(self) -> list[Trace]:
@@ -101,8 +111,6 @@ class _Sheet:
         return {"type": "scattergl", "hoverinfo": "skip", "showlegend": False, **fields}
 
     def _lifelines(self) -> list[Trace]:
-        import numpy as np
-
         xs, ys = lifelines(self._layout.column.values(), [-0.75, self._layout.rows - 0.5])
         lines = self._trace(mode="lines", x=xs, y=ys, line={"color": self._theme.lifeline, "width": 1.5})
         gaps = self._layout.gaps
@@ -119,13 +127,11 @@ class _Sheet:
 
     def _shafts(self) -> list[Trace]:
         """One trace for each colour, two where something was sent again (thin, with an open head)."""
-        import numpy as np
-
         colours = self._layout.colours(self._theme)
         place = {group: index for index, group in enumerate(dict.fromkeys(colours.values()))}
         code_of = {group: place[colour] for group, colour in colours.items()}
         code = np.array([code_of[arrow.call or arrow.protocol] for arrow in self._arrows], "u2")
-        again = np.array([arrow.again for arrow in self._arrows], bool)
+        again = np.array([arrow.again for arrow in self._looks], bool)[self._look]
         media = np.array([arrow.lasts_s > 0 for arrow in self._arrows], bool)
         names: dict[str, str] = {}
         for group, colour in colours.items():
@@ -140,8 +146,6 @@ class _Sheet:
         return traces
 
     def _shaft(self, chosen: NDArray[np.intp], colour: str, repeated: bool, wide: bool, group: str) -> Trace:
-        import numpy as np
-
         start, end, row = self._start[chosen], self._end[chosen], self._row[chosen]
         right, left = np.maximum(start - end, 0).astype("u1"), np.maximum(end - start, 0).astype("u1")
         rightward = end > start
@@ -162,8 +166,6 @@ class _Sheet:
 
     def _with_loops(self, start: NDArray[np.int16], end: NDArray[np.int16]) -> tuple[Any, Any, Any]:
         """A message to oneself is a stub beside its lifeline."""
-        import numpy as np
-
         side = np.array([loop_side(int(place), self._last) for place in end])
         own = start == end
         right = np.where(own & (side > 0), LOOP, np.maximum(start - end, 0)).astype("f4")
@@ -172,13 +174,7 @@ class _Sheet:
 
     def _labels(self, hover: bool) -> list[Trace]:
         """One trace for each way a label stands, each colour, and each length: WebGL centres a trace's labels alike."""
-        import numpy as np
-
-        looks = list(map(_LOOK, self._arrows))
-        arrow_of = dict(zip(looks, self._arrows, strict=True))  # nearly all labels come again and again
-        place = {look: index for index, look in enumerate(arrow_of)}
-        codes = np.array([place[look] for look in looks])
-        labels = [self._label(arrow) for arrow in arrow_of.values()]
+        labels, codes = [self._label(arrow) for arrow in self._looks], self._look
         texts, xs = np.array([label[0] for label in labels]), np.array([label[1] for label in labels], "f4")
         ways: dict[tuple[str, bool, int], int] = {}
         way = np.array([ways.setdefault((*label[2:], len(label[0]) // 2), len(ways)) for label in labels])[codes]
@@ -205,8 +201,6 @@ class _Sheet:
 
     def _hovers(self) -> NDArray[np.str_]:
         """Who to whom, which frame, which call."""
-        import numpy as np
-
         names = {name: escape(name) for name in self._layout.column}
         calls = {group: f" {escape(group)}" for group in self._layout.groups} | {"": ""}
         return np.array([
