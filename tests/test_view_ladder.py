@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import re
 import subprocess
@@ -58,6 +59,20 @@ def test_plotly_takes_it(name: str, dark: bool) -> None:
 def test_plotly_takes_a_long_one() -> None:
     """WebGL traces allow fewer properties than SVG traces."""
     go.Figure(figure(repeated(recording("05"), 5), highlight=3))
+
+
+def test_a_long_one_can_be_changed_and_copied() -> None:
+    """It is plotly's own figure: what a learner changes is in its JSON, and a copy stands alone."""
+    drawn = ladder(repeated(recording("05"), 5))
+    before = json.loads(drawn.to_json())
+    copied = copy.deepcopy(drawn).update_layout(height=321)
+    after = json.loads(copied.to_json())
+    assert after["data"] == before["data"]
+    assert after["layout"]["yaxis"] == before["layout"]["yaxis"]
+    assert after["layout"]["height"] == 321
+    copied.data[-1].text = ["changed", *copied.data[-1].text[1:]]
+    assert json.loads(copied.to_json())["data"][-1]["text"] == ["changed", *before["data"][-1]["text"][1:]]
+    assert json.loads(drawn.to_json()) == before
 
 
 def test_the_same_capture_gives_the_same_json() -> None:

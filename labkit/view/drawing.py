@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.capture.rpc_words import RPC_PROTOCOLS
@@ -156,11 +157,14 @@ class _Drawer:
         return "" if cseq is None else f"CSeq {cseq}"
 
     def arrow(self, row: int, start_s: float) -> Arrow:
+        """Draw one row. The same few words come again and again: interned, they are stored and compared once."""
         cells = {name: column[row] for name, column in self._columns.items()}
         canonical = self._canonical.get(row, {})
         words = self._canonical.get(self.again.get(row, row), {})
-        sip = cells["protocol"] == "sip"
+        protocol = intern(str(cells["protocol"]))
+        sip = protocol == "sip"
         message = text_of(words.get("message")) or message_words(cells, self._raw[row])
+        detail = ("" if has_sms(message) else self._cseq(row)) if sip else detail_words(cells, self._raw[row])
         return Arrow(
             number=canonical.get("n"),
             row=row,
@@ -168,9 +172,9 @@ class _Drawer:
             time_s=round(self.times[row] - start_s, 6),
             source=self._names[self._socket("src", row)],
             target=self._names[self._socket("dst", row)],
-            protocol=str(cells["protocol"]),
-            message=message,
-            detail=("" if has_sms(message) else self._cseq(row)) if sip else detail_words(cells, self._raw[row]),
+            protocol=protocol,
+            message=intern(message),
+            detail=intern(detail),
             call=self._calls.get(text_of(cells["call_id"]), "") if sip else "",
             again=row in self.again,
             refused=is_refused(cells, self._raw[row]),

@@ -37,6 +37,18 @@ def packed(numbers: NDArray[Any]) -> dict[str, str]:
     return {"dtype": numbers.dtype.str[1:], "bdata": base64.b64encode(numbers.tobytes()).decode()}
 
 
+class Texts(NDArray[np.object_]):
+    """Strings that plotly copies as one; lists, and objects in arrays, it copies and searches value by value, twice."""
+
+    def __deepcopy__(self, _memo: dict[int, Any] | None) -> Texts:
+        return self.copy()  # strings never change
+
+
+def texts(strings: Sequence[str]) -> Texts:
+    """Strings as a value of a trace."""
+    return np.array(strings, object).view(Texts)
+
+
 def long_figure(
     layout: Layout, theme: Theme, title: str, *, hover: bool = True, highlight: Sequence[int] = ()
 ) -> Trace:
@@ -83,9 +95,8 @@ class _Sheet:
         layout |= {"dragmode": "pan", "sliders": self._pages()}
         return {"data": [*self._lifelines(), *self._shafts(), *self._labels(hover)], "layout": layout}
 
-    def _tick_texts(self) -> NDArray[np.str_]:
-        """Arrays of text: plotly copies and searches lists value by value, twice."""
-        return np.array([f"{arrow.time_s:.3f} s  {arrow.number or ''}" for arrow in self._arrows])
+    def _tick_texts(self) -> Texts:
+        return texts([f"{arrow.time_s:.3f} s  {arrow.number or ''}" for arrow in self._arrows])
 
     def _pages(self) -> list[Trace]:
         seen, rows = self._paper.seen_rows, self._layout.rows
@@ -120,7 +131,7 @@ class _Sheet:
         words = self._trace(
             mode="text", x=packed(np.full(len(gaps), middle, "f4")),
             y=packed(np.array([row - 0.2 for row, _ in gaps], "f4")),
-            text=np.array([f"{silence(seconds)} of silence" for _, seconds in gaps]),
+            text=texts([f"{silence(seconds)} of silence" for _, seconds in gaps]),
             textfont={"size": 11, "color": self._theme.faint_ink},
         )  # fmt: skip
         return [lines, words]
@@ -132,7 +143,6 @@ class _Sheet:
         code_of = {group: place[colour] for group, colour in colours.items()}
         code = np.array([code_of[arrow.call or arrow.protocol] for arrow in self._arrows], "u2")
         again = np.array([arrow.again for arrow in self._looks], bool)[self._look]
-        media = np.array([arrow.lasts_s > 0 for arrow in self._arrows], bool)
         names: dict[str, str] = {}
         for group, colour in colours.items():
             names.setdefault(colour, group)
@@ -141,11 +151,10 @@ class _Sheet:
             for repeated in (False, True):
                 chosen = np.flatnonzero((code == index) & (again == repeated))
                 if len(chosen):
-                    wide = bool(media[chosen].any())
-                    traces.append(self._shaft(chosen, colour, repeated, wide, names[colour]))
+                    traces.append(self._shaft(chosen, colour, repeated, names[colour]))
         return traces
 
-    def _shaft(self, chosen: NDArray[np.intp], colour: str, repeated: bool, wide: bool, group: str) -> Trace:
+    def _shaft(self, chosen: NDArray[np.intp], colour: str, repeated: bool, group: str) -> Trace:
         start, end, row = self._start[chosen], self._end[chosen], self._row[chosen]
         right, left = np.maximum(start - end, 0).astype("u1"), np.maximum(end - start, 0).astype("u1")
         rightward = end > start
@@ -156,7 +165,7 @@ class _Sheet:
             legendgroup=group, showlegend=not repeated,
             error_x={
                 "type": "data", "symmetric": False, "array": packed(right), "arrayminus": packed(left),
-                "width": 0, "thickness": 7 if wide else 1 if repeated else 2, "color": colour,
+                "width": 0, "thickness": 7 if group == "rtp" else 1 if repeated else 2, "color": colour,
             },
             marker={
                 "symbol": "triangle-up-open" if repeated else "triangle-up", "size": 11, "color": colour,
@@ -174,17 +183,18 @@ class _Sheet:
 
     def _labels(self, hover: bool) -> list[Trace]:
         """One trace for each way a label stands, each colour, and each length: WebGL centres a trace's labels alike."""
-        labels, codes = [self._label(arrow) for arrow in self._looks], self._look
-        texts, xs = np.array([label[0] for label in labels]), np.array([label[1] for label in labels], "f4")
+        labels = [self._label(arrow) for arrow in self._looks]
+        words, xs = texts([label[0] for label in labels]), np.array([label[1] for label in labels], "f4")
         ways: dict[tuple[str, bool, int], int] = {}
-        way = np.array([ways.setdefault((*label[2:], len(label[0]) // 2), len(ways)) for label in labels])[codes]
+        way = np.array([ways.setdefault((*label[2:], len(label[0]) // 2), len(ways)) for label in labels])[self._look]
         told = self._hovers() if hover else None
         traces = []
         for (position, refused, _length), index in ways.items():
             chosen = np.flatnonzero(way == index)
+            looks = self._look[chosen]
             trace = self._trace(
-                mode="text", x=packed(xs[codes[chosen]]), y=packed((self._row[chosen] - 0.08).astype("f4")),
-                text=texts[codes[chosen]], textposition=position,
+                mode="text", x=packed(xs[looks]), y=packed((self._row[chosen] - 0.08).astype("f4")),
+                text=words[looks], textposition=position,
                 textfont={"size": LABEL_PX, "color": self._theme.refusal if refused else self._theme.ink},
             )  # fmt: skip
             if told is not None:
@@ -199,11 +209,11 @@ class _Sheet:
         x, position = label_place(start, end, len(text), self._last)
         return text, x, position, arrow.refused
 
-    def _hovers(self) -> NDArray[np.str_]:
+    def _hovers(self) -> Texts:
         """Who to whom, which frame, which call."""
         names = {name: escape(name) for name in self._layout.column}
         calls = {group: f" {escape(group)}" for group in self._layout.groups} | {"": ""}
-        return np.array([
+        return texts([
             f"{names[arrow.source]} to {names[arrow.target]}, frame {arrow.frame}{calls[arrow.call]}"
             for arrow in self._arrows
         ])  # fmt: skip

@@ -111,6 +111,8 @@ class Paper:
 
     def _bands(self, numbers: Sequence[int]) -> list[Trace]:
         """Backgrounds of the rows of the messages with these numbers."""
+        if not numbers:
+            return []
         wanted = set(numbers)
         arrows = zip(self.layout.drawing.arrows, self.layout.row, strict=True)
         return [
