@@ -352,6 +352,25 @@ def test_length_in_any_spelling(name: str) -> None:
         parse_message(raw.replace(b"X: y", b"Content-Length: 3"))
 
 
+@pytest.mark.parametrize("end", ["\r\n\r\n", "\n\n", "\n\r\n"])
+@pytest.mark.parametrize("body", [b"", b"\r\n\r\n", b"a\n\nb\r\n\r\n", b"a: b\r\n\r\n"])
+def test_the_first_empty_line_ends_the_headers(end: str, body: bytes) -> None:
+    """However its line ends, and whatever the body looks like or ends with."""
+    head = f"OPTIONS sip:a@b SIP/2.0\r\nCSeq: 1 OPTIONS\r\nl: {len(body)}{end}".encode()
+    message = parse_message(head + body + b"\r\n\r\n")
+    assert message.headers == (("CSeq", "1 OPTIONS"), ("l", str(len(body))))
+    assert message.body == body
+    assert message.to_bytes() == head + body
+
+
+def test_a_stray_cr_around_a_value_is_a_blank() -> None:
+    """It is kept inside a value; and a Content-Length, which decides where a message ends, has none."""
+    message = parse_message(b"OPTIONS sip:a@b SIP/2.0\r\nSubject: \ra\rb\r\r\nX: c\r\r\nl: 0\r\n\r\n")
+    assert message.headers == (("Subject", "a\rb"), ("X", "c"), ("l", "0"))
+    with pytest.raises(SipError, match="no number"):
+        parse_message(b"OPTIONS sip:a@b SIP/2.0\r\nl: 0\r\r\n\r\n")
+
+
 def test_lf_only_messages_are_read() -> None:
     """Lines that end in a bare LF are taken, and the bytes stay as they were."""
     raw = REGISTER_RFC3665.replace(b"\r\n", b"\n")

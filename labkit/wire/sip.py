@@ -257,8 +257,8 @@ def parse_message(raw: bytes) -> SipMessage:
     if raw[:1] in (b"\r", b"\n"):
         raw = raw.lstrip(b"\r\n")
     lines, body_start = cut_head(raw)
-    method, uri, status, reason, version = parse_start_line(lines[0])
-    headers, lengths = read_headers(lines, raw)
+    method, uri, status, reason, version = parse_start_line(lines[0].removesuffix("\r"))
+    headers, lengths, body_start = read_headers(lines, raw, body_start)
     length = one_length(lengths, raw)
     body_end = len(raw) if length is None else body_start + length
     if body_end > len(raw):

@@ -11,32 +11,51 @@ from labkit.wire.sip_grammar import KNOWN_KEYS, TOKEN, header_key
 
 VERSION: Final = "SIP/2.0"
 
+_END = b"\r\n\r\n"
 BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
 """What stands between headers and body."""
 _BLANKS = " \t"
-_REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) (SIP/\d+\.\d+)", re.IGNORECASE)
+_OUTSIDE = " \t\r"
+"""What stands around the value of a header: blanks, the CR of the line's end, and a stray CR, which counts as a blank
+(RFC 9112 section 2.2 says so of HTTP; around a Content-Length none is taken)."""
+_REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+) (\S+) ((?i:SIP)/\d+\.\d+)")
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase; some senders leave out the last space with the phrase.
 _STATUS_LINE = re.compile(r"(SIP/\d+\.\d+) ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE)
-_STATUSES: Final = frozenset(str(status) for status in range(100, 700))
+_STATUSES: Final = {f"{VERSION} {status} ": status for status in range(100, 700)}
+_LENGTHS: Final = frozenset(name for name, key in KNOWN_KEYS.items() if key == "content-length")
+_OTHERS: Final = frozenset(KNOWN_KEYS) - _LENGTHS
+"""Usual spellings of all other headers."""
+
+StartLine = tuple[str, str, int, str, str]
+"""Method, Request-URI, status, reason phrase, version."""
 
 
 def cut_head(raw: bytes) -> tuple[list[str], int]:
-    """Cut start line and headers into lines; also say where the body begins."""
-    end = raw.find(b"\r\n\r\n")
-    if end >= 0:
-        head = raw[:end].decode("utf-8", "surrogateescape")
-        lines = head.split("\r\n")
-        if head.count("\n") == len(lines) - 1:
-            return lines, end + 4
-    # somewhere a line ends in a bare LF, so the empty line may be an earlier one
+    """Cut a message into lines, which may keep their CR, up to the end of its headers or somewhat beyond it.
+
+    Returns:
+        Start line and other lines; where the body begins if none of them is empty, see `read_headers`.
+    Raises:
+        SipError: no empty line ends the headers.
+    """
+    # most messages have no body; where one ends in an empty line, too, its lines are cut in vain
+    last_lf = len(raw) - 3 if raw[-4:] == _END else raw.find(_END) + 1
+    body_start = last_lf + 3
+    if not last_lf:
+        last_lf, body_start = _find_end(raw)
+    return raw[:last_lf].decode("utf-8", "surrogateescape").split("\n"), body_start
+
+
+def _find_end(raw: bytes) -> tuple[int, int]:
+    """Say where the LF of the last header stands, and where the body begins, if lines end in a bare LF."""
     blank = BLANK_LINE.search(raw)
     if blank is None:
         parse_start_line(raw.split(b"\n", 1)[0])
         raise SipError("The headers do not end: no empty line follows them", offset=len(raw), spec="RFC 3261 section 7")
-    return re.split("\r?\n", raw[: blank.start()].decode("utf-8", "surrogateescape")), blank.end()
+    return raw.find(b"\n", blank.start()), blank.end()
 
 
-def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
+def parse_start_line(line: str | bytes) -> StartLine:
     """Read a Request-Line or a Status-Line into (method, request_uri, status, reason, version).
 
     Raises:
@@ -44,44 +63,71 @@ def parse_start_line(line: str | bytes) -> tuple[str, str, int, str, str]:
     """
     if isinstance(line, bytes):
         line = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
-    if line[:8] == "SIP/2.0 " and line[8:11] in _STATUSES and line[11:12] == " ":
-        return "", "", int(line[8:11]), line[12:], VERSION
+    status = _STATUSES.get(line[:12])
+    if status is not None:
+        return "", "", status, line[12:], VERSION
+    if match := _REQUEST_LINE.fullmatch(line):
+        method, uri, version = match.groups()
+        return method, uri, 0, "", version
     if match := _STATUS_LINE.fullmatch(line):
         return "", "", int(match[2]), match[3] or "", match[1]
-    if match := _REQUEST_LINE.fullmatch(line):
-        return match[1], match[2], 0, "", match[3]
     raise SipError(f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1")
 
 
-def read_headers(lines: Sequence[str], raw: bytes) -> tuple[tuple[tuple[str, str], ...], list[str]]:
-    """Read header lines into (name, value) pairs; the values of Content-Length come a second time, on their own."""
+def read_headers(
+    lines: Sequence[str], raw: bytes, body_start: int
+) -> tuple[tuple[tuple[str, str], ...], list[str], int]:
+    """Read the header lines of a message.
+
+    Args:
+        lines: start line and other lines, as `cut_head` cuts them.
+        raw: the message.
+        body_start: where the body begins if none of the lines is empty.
+    Returns:
+        (name, value) pairs; the values of Content-Length once more; where the body begins.
+    Raises:
+        SipError: a line that is no header.
+    """
     headers: list[tuple[str, str]] = []
     lengths: list[str] = []
-    known, add = KNOWN_KEYS.get, headers.append
+    add, others = headers.append, _OTHERS
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        key = known(name) if colon else None
-        if key is None:
-            if line[:1] in (" ", "\t") and headers:
-                before, so_far = headers[-1]
-                headers[-1] = (before, f"{so_far} {line.strip(_BLANKS)}".strip(" "))
-                if header_key(before) == "content-length":
-                    lengths[-1] = headers[-1][1]
-                continue
-            name = name.rstrip(_BLANKS)
-            if not colon or not TOKEN.fullmatch(name):
-                number = lines.index(line, 1)
-                raise SipError(
-                    f"Line {number + 1} is no header: {line[:60]!r}",
-                    offset=_offset_of_line(raw, number),
-                    spec="RFC 3261 section 7.3.1",
-                )
-            key = header_key(name)
-        value = value.strip(_BLANKS)
-        if key == "content-length":
-            lengths.append(value)
-        add((name, value))
-    return tuple(headers), lengths
+        if colon and name in others:
+            add((name, value.strip(_OUTSIDE)))
+        elif colon and name in _LENGTHS:
+            lengths.append(value.removesuffix("\r").strip(_BLANKS))
+            add((name, lengths[-1]))
+        elif line in ("", "\r"):
+            body_start = _offset_of_line(raw, lines.index(line, 1) + 1)
+            break
+        else:
+            _read_other(line, lines, raw, headers, lengths)
+    return tuple(headers), lengths, body_start
+
+
+def _read_other(
+    line: str, lines: Sequence[str], raw: bytes, headers: list[tuple[str, str]], lengths: list[str]
+) -> None:
+    """Read a header whose name or spelling is rare, or the rest of a folded one."""
+    text = line.removesuffix("\r")
+    name, colon, value = text.partition(":")
+    name = name.rstrip(_BLANKS)
+    if text[:1] in (" ", "\t") and headers:
+        name, so_far = headers.pop()
+        value = f"{so_far} {text.strip(_BLANKS)}"
+        if header_key(name) == "content-length":
+            lengths.pop()
+    elif not colon or not TOKEN.fullmatch(name):
+        number = lines.index(line, 1)
+        raise SipError(
+            f"Line {number + 1} is no header: {text[:60]!r}",
+            offset=_offset_of_line(raw, number),
+            spec="RFC 3261 section 7.3.1",
+        )
+    if header_key(name) == "content-length":
+        lengths.append(value.strip(_BLANKS))
+    headers.append((name, value.strip(_OUTSIDE)))
 
 
 def _offset_of_line(raw: bytes, number: int) -> int:
