@@ -165,7 +165,7 @@ def scan_avps(raw: bytes, start: int = HEADER_SIZE, before: Scan | None = None) 
     at, end, heads = start, len(raw), HEADS
     while at < end:
         try:
-            begin, size, step, vendor_raw, (_, _, flags, key, _), _, _ = heads[raw[at : at + 8]]
+            begin, size, step, vendor_raw, (_, _, flags, key, _), _, _, _ = heads[raw[at : at + 8]]
         except KeyError:
             read_head(raw, at, end)
             continue

@@ -10,7 +10,6 @@ import ipaddress
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from labkit.errors import DiameterError
@@ -273,24 +272,20 @@ _GROUPS: Final = frozenset(key for key, entry in AVPS.items() if entry.kind == "
 
 Identity = tuple[int, int, int, int, bytes]
 """Code, vendor, flags; code and vendor in one number, as `avp_key` makes it; the padding that should follow."""
-Head = tuple[int, int, int, bytes, Identity, str, Reader | None]
+Unpacker = Callable[[bytes, int], tuple[Value]]
+Head = tuple[int, int, int, bytes, Identity, str, Unpacker | None, Reader | None]
 """What the header of an AVP says, all that it takes to cut the AVP out of a message and to read it.
 
 Start and end of the payload and start of the next AVP, counted from the AVP's first byte; the vendor as it stands
-behind the first eight bytes, empty without the V flag; the identity; the name; what makes a value of the payload, None
-for a group. Plain tuples, for they are taken apart at every AVP, and a named one takes three times as long for that.
+behind the first eight bytes, empty without the V flag; the identity; the name; what reads a number where it stands,
+None for all else; what makes a value of any payload, None for a group. Plain tuples, for they are taken apart at every
+AVP, and a named one takes three times as long for that.
 """
 
 HEADS: Final[dict[bytes, Head]] = {}
 """The headers met before, by their first eight bytes: the same few come in every message, and to look one up takes half
 the time of reading it. The vendor stands behind the eight bytes, so it must be compared. `read_head` adds to it."""
 _MAX_HEADS: Final = 4096
-_SIGNED: Final = partial(int.from_bytes, byteorder="big", signed=True)
-_WORDS: Final[dict[str, Reader]] = {
-    "Unsigned32": int.from_bytes,
-    "Enumerated": _SIGNED,
-    "Integer32": _SIGNED,
-}
 
 
 def read_head(raw: bytes, at: int, end: int) -> None:
@@ -314,14 +309,16 @@ def read_head(raw: bytes, at: int, end: int) -> None:
         raise bad_length(raw, at, end)
     vendor = int.from_bytes(vendor_raw, "big")
     identity = (code, vendor, flags, code | vendor << 32, _ZEROS[size & 3])
-    read = _payload_reader(Avp(code, b"", vendor, flags), size - start)
+    avp = Avp(code, b"", vendor, flags)
+    number = _NUMBERS.get(avp.kind)
+    unpack = number.unpack_from if number and number.size == size - start else None
     if len(HEADS) >= _MAX_HEADS:
         HEADS.clear()
-    HEADS[first] = (start, size, size + (-size & 3), vendor_raw, identity, avp_name(code, vendor), read)
+    HEADS[first] = (start, size, size + (-size & 3), vendor_raw, identity, avp.name, unpack, _payload_reader(avp))
 
 
-def _payload_reader(avp: Avp, size: int) -> Reader | None:
-    """Choose what reads the payload of an AVP that looks like this one and holds `size` bytes."""
+def _payload_reader(avp: Avp) -> Reader | None:
+    """Choose what reads the payload of an AVP that looks like this one."""
     kind = avp.kind
     if kind == "Grouped":
         return None
@@ -329,8 +326,6 @@ def _payload_reader(avp: Avp, size: int) -> Reader | None:
         return bytes
     if kind in _TEXTS:
         return bytes.decode
-    if kind in _WORDS and size == 4:
-        return _WORDS[kind]
     return lambda raw: avp._replace(raw=raw).value
 
 
@@ -354,7 +349,7 @@ def parse_avps(raw: bytes, start: int = 0, end: int | None = None) -> tuple[Avp,
     at = start
     while at < end:
         try:
-            begin, size, step, vendor_raw, (code, vendor, flags, _, zeros), _, _ = heads[raw[at : at + 8]]
+            begin, size, step, vendor_raw, (code, vendor, flags, _, zeros), _, _, _ = heads[raw[at : at + 8]]
         except KeyError:
             read_head(raw, at, end)
             continue

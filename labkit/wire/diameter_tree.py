@@ -39,7 +39,7 @@ def _walk(raw: bytes, at: int, end: int, depth: int) -> Tree:
     add, heads = tree.append, HEADS
     while at < end:
         try:
-            start, size, step, vendor_raw, identity, name, read = heads[raw[at : at + 8]]
+            start, size, step, vendor_raw, identity, name, unpack, read = heads[raw[at : at + 8]]
         except KeyError:
             read_head(raw, at, end)
             continue
@@ -47,7 +47,10 @@ def _walk(raw: bytes, at: int, end: int, depth: int) -> Tree:
         if stop > end or (vendor_raw and raw[at + 8 : at + 12] != vendor_raw):
             read_head(raw, at, end)
             continue
-        if read is None:
+        if unpack is not None:
+            (value,) = unpack(raw, at + start)
+            add((name, value))
+        elif read is None:
             add((name, _walk(raw, at + start, stop, depth - 1)))
         else:
             try:
