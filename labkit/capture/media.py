@@ -65,21 +65,9 @@ def _simple_session(body: bytes) -> tuple[Endpoint, Endpoint] | None:
     """The endpoints of a session with one stream of media and nothing unusual; the fast way for nearly all of them."""
     if body.count(b"\nm=") != 1 or body.count(b"\nc=") != 1 or b"a=rtcp:" in body or body[:2] != b"v=":
         return None
-    address = simple_address(body, body.find(b"\nc=") + 1)
-    port = simple_port(body, body.find(b"\nm=") + 1)
-    return _plain_pair(address, port) if address and port else None
-
-
-def simple_address(raw: bytes, place: int = 0) -> str | None:
-    """Read the address of a c= line of the usual form, None of any other."""
-    found = _SIMPLE_CONNECTION.match(raw, place)
-    return found[1].decode() if found else None
-
-
-def simple_port(raw: bytes, place: int = 0) -> int | None:
-    """Read the port of an m= line for RTP of the usual form, None of any other."""
-    found = _SIMPLE_MEDIA.match(raw, place)
-    return int(found[1]) if found else None
+    address = _SIMPLE_CONNECTION.match(body, body.find(b"\nc=") + 1)
+    port = _SIMPLE_MEDIA.match(body, body.find(b"\nm=") + 1)
+    return _plain_pair(address[1].decode(), int(port[1])) if address and port else None
 
 
 def _plain_pair(address: str, port: int) -> tuple[Endpoint, Endpoint]:
@@ -147,10 +135,6 @@ class MediaBook:
             self._seen[body] = None
             for announced in announced_endpoints(body):
                 self._note(announced)
-
-    def learn_simple(self, address: str, port: int) -> None:
-        """Note a session with one stream of media and nothing unusual."""
-        self._note(_plain_pair(address, port))
 
     def guess(self, headers: Iterable[tuple[tuple[str, int, str, int], int, int, int]]) -> None:
         """Take endpoints for RTP that nobody announced: one SSRC, mostly one payload type, numbers that count up.

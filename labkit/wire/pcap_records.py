@@ -25,8 +25,10 @@ _BIGGEST_BLOCK = 64 << 20
 _ETHERNET = 1
 _BIG_PIECE = 1 << 20
 """A piece of this size is not copied."""
+_STRETCH = 16 << 10
+"""After so many bytes a look back tells whether a look ahead pays."""
 _MANY_ALIKE = 8
-"""After so many records of one length a look ahead for more of them pays."""
+"""It does after so many records of one length."""
 _FIRST_ALIKE, _MOST_ALIKE = 64, 4096
 """So many records the first look takes in, and four times as many each further one, up to the most."""
 
@@ -196,32 +198,22 @@ class RecordWalker:
     def _pcap_records(self, raw: bytes, position: int, size: int, runs: list[Run]) -> int:
         captured_of = struct.Struct(self._order + "8xI").unpack_from
         offsets: list[int] = []
+        append = offsets.append
         last = size - 16
-        before = same = 0
-        at_once = _FIRST_ALIKE
+        captured = 0
         while position <= last:
-            (captured,) = captured_of(raw, position)
-            if captured != before:
-                before, same, at_once = captured, 0, _FIRST_ALIKE
-            else:
-                same += 1
-                if same == _MANY_ALIKE:
-                    stride = captured + 16
-                    alike = _alike(raw, position, stride, min(at_once, (size - position) // stride))
-                    offsets += range(position, position + alike * stride, stride)
-                    position += alike * stride
-                    same = _MANY_ALIKE - 1 if alike == at_once else 0
-                    at_once = min(4 * at_once, _MOST_ALIKE)
-                    if alike:
-                        continue
-            following = position + 16 + captured
-            if following > size:
-                if captured > _BIGGEST_BLOCK:
-                    self._damaged(f"claims a frame of {captured} bytes", len(offsets))
-                self._needed = following - position
-                break
-            offsets.append(position)
-            position = following
+            stop = min(last, position + _STRETCH)
+            while position <= stop:
+                append(position)
+                (captured,) = captured_of(raw, position)
+                position += 16 + captured
+            if offsets[-_MANY_ALIKE:][0] == offsets[-1] - (_MANY_ALIKE - 1) * (16 + captured):
+                position = _pass_alike(raw, position, 16 + captured, size, offsets)
+        if position > size:
+            position = offsets.pop()
+            if captured > _BIGGEST_BLOCK:
+                self._damaged(f"claims a frame of {captured} bytes", len(offsets))
+            self._needed = 16 + captured
         self._add(runs, Run(raw, 0, self._order, tuple(self._interfaces), self.count + 1, offsets))
         return position
 
@@ -322,8 +314,21 @@ class RecordWalker:
         self.damage = f"The capture {what} after frame {count}: {count} whole frames were read."
 
 
+def _pass_alike(raw: bytes, position: int, stride: int, size: int, offsets: list[int]) -> int:
+    """Pass over the next whole records of a pcap that have the length of the last one (media often has)."""
+    at_once = _FIRST_ALIKE
+    while (count := min(at_once, (size - position) // stride)) > 0:
+        alike = _alike(raw, position - stride, stride, count + 1) - 1
+        offsets += range(position, position + alike * stride, stride)
+        position += alike * stride
+        if alike < count:
+            break
+        at_once = min(4 * at_once, _MOST_ALIKE)
+    return position
+
+
 def _alike(raw: bytes, position: int, stride: int, count: int) -> int:
-    """How many of the next `count` records of a pcap have the length of the first (media often has)."""
+    """How many of the next `count` records of a pcap have the length of the first."""
     for byte in range(8, 12):
         lengths = raw[position + byte : position + byte + count * stride : stride][:count]
         count = len(lengths) - len(lengths.lstrip(lengths[:1]))

@@ -14,14 +14,15 @@ Keys = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
+Raw = bytes | memoryview
 
 
-def bytes_of(raw: bytes) -> Bytes:
+def bytes_of(raw: Raw) -> Bytes:
     """The bytes as an array, without copying them."""
     return np.frombuffer(raw, np.uint8)
 
 
-def at(raw: bytes, kind: np.dtype[Any] | str, offsets: Array) -> Array:
+def at(raw: Raw, kind: np.dtype[Any] | str, offsets: Array) -> Array:
     """Read a value of `kind` at each offset; the offsets need no alignment, but `raw` must reach that far."""
     dtype = np.dtype(kind)
     size = len(raw) - dtype.itemsize + 1

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from labkit.capture.assembly import Assembly, flow_of, row_of
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, at, bytes_of, picked
+from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, Raw, at, bytes_of, picked
 from labkit.capture.decode.columns import array_of, coded, column, numbers, times
 from labkit.capture.decode.diameter import diameter_columns
 from labkit.capture.decode.fragments import reassemble
@@ -42,27 +42,38 @@ _LINE_END[[10, 13]] = True
 
 
 class _Messages:
-    """Messages of one protocol on their way to a batch: their bytes one after the other, and where they were seen."""
+    """Messages of one protocol on their way to a batch: where they lie, and where they were seen."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes | memoryview] = []
-        self.size = 0
-        self.starts: list[Array] = []
-        self.ends: list[Array] = []
-        self.metas: list[Meta] = []
+        self._sources: list[Raw] = []
+        self._places: list[tuple[Array | int, Ints, Ints]] = []
+        self._metas: list[Meta] = []
 
-    def add(self, parts: list[memoryview], sizes: Array, meta: Meta) -> None:
-        """Add messages that lie in pieces of a buffer."""
-        ends = np.cumsum(sizes) + self.size
-        self.add_all(parts, ends - sizes, ends, meta)
+    def __len__(self) -> int:
+        return sum(len(meta.frame) for meta in self._metas)
 
-    def add_all(self, parts: list[memoryview] | list[bytes], starts: Array, ends: Array, meta: Meta) -> None:
-        """Add messages by their place in bytes that are added too."""
-        self.parts += parts
-        self.starts.append(starts)
-        self.ends.append(ends)
-        self.metas.append(meta)
-        self.size = self.size + sum(map(len, parts))
+    def add(self, source: Raw, starts: Ints, sizes: Ints, meta: Meta) -> None:
+        """Add messages that lie in a buffer, with some padding behind them."""
+        self._places.append((np.full(len(starts), len(self._sources)), starts, sizes))
+        self._sources.append(source)
+        self._metas.append(meta)
+
+    def add_flows(self, flows: Flows) -> None:
+        """Add messages out of TCP streams."""
+        which, starts, sizes, meta = flows.columns()
+        self._places.append((which + len(self._sources), starts, sizes))
+        self._sources += flows.parts
+        self._metas.append(meta)
+
+    def together(self) -> tuple[Raw, Ints, Ints, Meta]:
+        """Give bytes in which the messages lie in the order of their frames, where each lies, and where it was seen."""
+        which, starts, sizes = (np.concatenate(column) for column in zip(*self._places, strict=True))
+        meta = Meta.together(self._metas)
+        if not in_order(meta.frame):
+            order = np.argsort(meta.frame, kind="stable")
+            which, starts, sizes, meta = which[order], starts[order], sizes[order], meta.take(order)
+        raw, starts = text.gathered(self._sources, which, starts, sizes)
+        return raw, starts, starts + sizes, meta
 
 
 class Bulk:
@@ -87,7 +98,7 @@ class Bulk:
         columns = (np.array(times, np.int64), np.array(linktypes, np.int64), end - size, size, size)
         return self._turn(b"".join((*parts, PADDING)), first_number, columns)
 
-    def _turn(self, raw: bytes, first_number: int, columns: Columns) -> list[pa.RecordBatch]:
+    def _turn(self, raw: Raw, first_number: int, columns: Columns) -> list[pa.RecordBatch]:
         turn = _Turn(self, raw, first_number, columns)
         turn.packets()
         return turn.batches()
@@ -173,7 +184,7 @@ def _block_times(run: Run, record: Array) -> Ints:
 class _Turn:
     """One run on its way from frames to batches."""
 
-    def __init__(self, bulk: Bulk, raw: bytes, first_number: int, columns: Columns) -> None:
+    def __init__(self, bulk: Bulk, raw: Raw, first_number: int, columns: Columns) -> None:
         self._bulk = bulk
         self._raw, self._first_number, self._columns = raw, first_number, columns
         self._assembly, self._addresses = bulk._assembly, bulk._addresses
@@ -187,7 +198,7 @@ class _Turn:
         raw, addresses = self._raw, self._addresses
         _times, linktype, start, captured, on_wire = self._columns
         whole, fragments = Peeler(raw, addresses).frames(linktype, start, start + captured, on_wire > captured)
-        segments: list[tuple[bytes, Bodies]] = []
+        segments: list[tuple[Raw, Bodies]] = []
         for _ in range(MOST_LAYERS):
             if whole:
                 bodies = Bodies.together(whole)
@@ -208,7 +219,7 @@ class _Turn:
 
     # ------------------------------------------------------------ UDP
 
-    def _udp(self, raw: bytes, bodies: Bodies) -> None:
+    def _udp(self, raw: Raw, bodies: Bodies) -> None:
         if not (fits := bodies.start + 8 <= bodies.end).all():
             bodies = bodies.take(fits)
         if not len(bodies.frame):
@@ -234,11 +245,8 @@ class _Turn:
         if len(blank):
             words = np.sort(np.concatenate((words, self._behind_line_ends(u8, start, end, blank, skip))))
         if len(words):
-            meta = self._meta(bodies, head, words)
-            view = memoryview(raw)
-            listed = zip(start[words].tolist(), end[words].tolist(), strict=True)
-            self._sip.add([view[a:b] for a, b in listed], (end - start)[words], meta)
-            self._sip.starts[-1] += skip[words]
+            begin = start[words] + skip[words]
+            self._sip.add(raw, begin, end[words] - begin, self._meta(bodies, head, words))
         if media.any():
             self._media(raw, bodies, head, start, end, np.flatnonzero(media))
 
@@ -256,7 +264,7 @@ class _Turn:
                 return blank[start[blank] + skip[blank] < end[blank]]
             skip[more] += 1
 
-    def _media(self, raw: bytes, bodies: Bodies, head: Array, start: Ints, end: Ints, which: Ints) -> None:
+    def _media(self, raw: Raw, bodies: Bodies, head: Array, start: Ints, end: Ints, which: Ints) -> None:
         second = bytes_of(raw)[start[which] + 1]
         control = (second >= 192) & (second <= 223)
         if control.any():
@@ -271,7 +279,7 @@ class _Turn:
             payloads = None
             if self._bulk._keep_raw:
                 listed = zip(start[which].tolist(), end[which].tolist(), strict=True)
-                payloads = np.array([raw[a:b] for a, b in listed] + [b""], object)[:-1]
+                payloads = np.array([bytes(raw[a:b]) for a, b in listed] + [b""], object)[:-1]
             self._candidates.append(Candidates.read(raw, start[which], self._meta(bodies, head, which), payloads))
 
     def _meta(self, bodies: Bodies, head: Array, which: Ints, transport: int = 0) -> Meta:
@@ -288,7 +296,7 @@ class _Turn:
         )
 
     def _segments(
-        self, raw: bytes, bodies: Bodies, head: Array, start: Ints, end: Ints, which: Ints
+        self, raw: Raw, bodies: Bodies, head: Array, start: Ints, end: Ints, which: Ints
     ) -> Iterator[Segment]:
         """Datagrams as values, for what is rare."""
         text_of = self._addresses.text
@@ -302,19 +310,19 @@ class _Turn:
                 int(head["src"][index]),
                 text_of(int(bodies.dst[index])),
                 int(head["dst"][index]),
-                raw[start[index] : end[index]],
+                bytes(raw[start[index] : end[index]]),
             )
 
     # ------------------------------------------------------------ SCTP, TCP
 
-    def _sctp(self, raw: bytes, bodies: Bodies) -> None:
+    def _sctp(self, raw: Raw, bodies: Bodies) -> None:
         bodies = bodies.take(bodies.start + 4 <= bodies.end)
         head = at(raw, _UDP_HEAD, bodies.start)
         start = np.minimum(bodies.start + 12, bodies.end)
         for segment in self._segments(raw, bodies, head, start, bodies.end, np.arange(len(start))):
             self._alone += self._assembly.noted(self._assembly.sctp.feed(segment))
 
-    def _tcp(self, parts: list[tuple[bytes, Bodies]]) -> None:
+    def _tcp(self, parts: list[tuple[Raw, Bodies]]) -> None:
         segments = segments_of(parts, self._first_number, self._times)
         if segments is None:
             return
@@ -326,21 +334,17 @@ class _Turn:
                 self._alone += self._assembly.noted(some.messages())
         for messages, flows in ((self._sip, found["sip"]), (self._diameter, found["diameter"])):
             if flows.parts:
-                starts, ends, meta = flows.columns(messages.size)
-                messages.add_all(flows.parts, starts, ends, meta)
+                messages.add_flows(flows)
 
     # ------------------------------------------------------------ batches
 
     def batches(self) -> list[pa.RecordBatch]:
         """Give what was found."""
         bulk, found = self._bulk, []
-        if self._sip.metas:
+        if len(self._sip):
             found += self._sip_batch()
-        if self._diameter.metas and "diameter" in bulk._protocols:
-            raw, starts, ends, meta = self._together(self._diameter)
-            if not in_order(meta.frame):
-                order = np.argsort(meta.frame, kind="stable")
-                starts, ends, meta = starts[order], ends[order], meta.take(order)
+        if len(self._diameter) and "diameter" in bulk._protocols:
+            raw, starts, ends, meta = self._diameter.together()
             columns = diameter_columns(raw, starts, ends)
             found.append(self._finished("diameter", meta, columns, raw, starts, ends))
         wanted = [message for message in self._alone if message.protocol in bulk._protocols]
@@ -352,26 +356,14 @@ class _Turn:
         return found
 
     def _sip_batch(self) -> list[pa.RecordBatch]:
-        raw, starts, ends, meta = self._together(self._sip)
-        result = sip_columns(raw, starts, ends, meta.frame)
-        for address, port in result.sessions:
-            self._assembly.book.learn_simple(address, port)
+        raw, starts, ends, meta = self._sip.together()
+        result = sip_columns(raw, starts, ends)
         for body in result.bodies:
             self._assembly.book.learn(body)
         if not result.columns or "sip" not in self._bulk._protocols:
             return []
         which = result.which
         return [self._finished("sip", meta.take(which), result.columns, raw, starts[which], ends[which])]
-
-    @staticmethod
-    def _together(messages: _Messages) -> tuple[bytes, Ints, Ints, Meta]:
-        raw = b"".join((*messages.parts, PADDING))
-        starts, ends = np.concatenate(messages.starts), np.concatenate(messages.ends)
-        meta = Meta.together(messages.metas)
-        if not in_order(starts):
-            order = np.argsort(starts, kind="stable")
-            starts, ends, meta = starts[order], ends[order], meta.take(order)
-        return raw, starts, ends, meta
 
     def _note_flows(self, meta: Meta) -> None:
         source, target = (meta.src << np.uint64(16)) | meta.src_port, (meta.dst << np.uint64(16)) | meta.dst_port
@@ -383,7 +375,7 @@ class _Turn:
             self._assembly.note_flow(flow_of(ends))
 
     def _finished(
-        self, protocol: str, meta: Meta, columns: dict[str, pa.Array], raw: bytes, starts: Ints, ends: Ints
+        self, protocol: str, meta: Meta, columns: dict[str, pa.Array], raw: Raw, starts: Ints, ends: Ints
     ) -> pa.RecordBatch:
         if self._assembly.copied:
             self._note_flows(meta)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Array, Ints, at
+from labkit.capture.decode.arrays import Array, Ints, Raw, at
 from labkit.capture.decode.columns import numbers
 from labkit.capture.fields import AVP_COLUMNS, EXPERIMENTAL_RESULT, EXPERIMENTAL_RESULT_CODE, TEXT
 from labkit.wire.diameter_names import command_name
@@ -30,11 +30,11 @@ _HAS_VENDOR = 0x80000000
 _Round = tuple[Ints, Ints, Ints, Ints]
 
 
-def diameter_columns(raw: bytes, start: Ints, end: Ints) -> dict[str, pa.Array]:
+def diameter_columns(raw: Raw, start: Ints, end: Ints) -> dict[str, pa.Array]:
     """Read messages.
 
     Args:
-        raw: bytes in which they lie, followed by some padding.
+        raw: Raw in which they lie, followed by some padding.
         start: offset of each header.
         end: offset behind each message.
     """
@@ -62,11 +62,11 @@ def diameter_columns(raw: bytes, start: Ints, end: Ints) -> dict[str, pa.Array]:
     return columns
 
 
-def _numbers(raw: bytes, place: Ints) -> pa.Array:
+def _numbers(raw: Raw, place: Ints) -> pa.Array:
     return numbers(at(raw, ">u4", np.maximum(place, 0)).astype(np.uint32), place >= 0)
 
 
-def _find_avps(raw: bytes, start: Ints, end: Ints) -> tuple[Array, Array, list[tuple[Ints, Ints, Ints]]]:
+def _find_avps(raw: Raw, start: Ints, end: Ints) -> tuple[Array, Array, list[tuple[Ints, Ints, Ints]]]:
     """Place and size of the first AVP of each column in each message (-1 where absent), and the groups with results."""
     place = np.full((len(_NAMES), len(start)), -1, np.int64)
     size = np.zeros((len(_NAMES), len(start)), np.int64)
@@ -89,7 +89,7 @@ def _find_avps(raw: bytes, start: Ints, end: Ints) -> tuple[Array, Array, list[t
     return place, size, groups
 
 
-def _experimental_results(raw: bytes, count: int, groups: list[tuple[Ints, Ints, Ints]]) -> Ints:
+def _experimental_results(raw: Raw, count: int, groups: list[tuple[Ints, Ints, Ints]]) -> Ints:
     found = np.full(count, -1, np.int64)
     for owner, start, end in groups:
         for message, avp, begin, length in _rounds(raw, start, end):
@@ -100,7 +100,7 @@ def _experimental_results(raw: bytes, count: int, groups: list[tuple[Ints, Ints,
     return found
 
 
-def _rounds(raw: bytes, start: Ints, end: Ints) -> Iterator[_Round]:
+def _rounds(raw: Raw, start: Ints, end: Ints) -> Iterator[_Round]:
     """Give the first AVP of each message, then the second, ...: message, header, place and size of the value."""
     message = np.arange(len(start))
     position = start

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from labkit.capture.decode.arrays import Addresses, Array
+from labkit.capture.decode import text
+from labkit.capture.decode.arrays import Addresses, Array, Raw
 from labkit.capture.decode.layers import Bodies, Fragments
 from labkit.capture.packets import FragmentStore
-from labkit.wire.pcap_records import PADDING
 
 
-def reassemble(
-    raw: bytes, fragments: Fragments, store: FragmentStore, addresses: Addresses
-) -> tuple[bytes, Bodies] | None:
+def reassemble(raw: Raw, fragments: Fragments, store: FragmentStore, addresses: Addresses) -> tuple[Raw, Bodies] | None:
     """Put together what can be put together.
 
     Args:
@@ -34,32 +32,27 @@ def reassemble(
     first = np.flatnonzero(np.concatenate(([True], different)))
     count = np.diff(np.append(first, len(different) + 1))
     orderly = _orderly(fragments, first, count, store)
-    pieces: list[bytes | memoryview] = []
-    sizes: list[int] = []
-    found: list[Bodies] = []
-    view = memoryview(raw)
-    if orderly.any():
-        inside = np.repeat(orderly, count)
-        starts, ends = body.start[inside].tolist(), body.end[inside].tolist()
-        pieces += [view[start:end] for start, end in zip(starts, ends, strict=True)]
-        length = np.add.reduceat(body.end - body.start, first)[orderly]
-        sizes += length.tolist()
-        found.append(_bodies(body, first[orderly], np.maximum.reduceat(body.frame, first)[orderly]))
-    if not orderly.all():
-        late = _one_by_one(view, fragments.take(np.flatnonzero(~np.repeat(orderly, count))), store, addresses)
-        for where, whole in late:
-            pieces.append(whole)
-            sizes.append(len(whole))
+    inside = np.repeat(orderly, count)
+    starts, ends = body.start[inside], body.end[inside]
+    length = np.add.reduceat(body.end - body.start, first)[orderly]
+    found = [_bodies(body, first[orderly], np.maximum.reduceat(body.frame, first)[orderly])]
+    late: list[bytes] = []
+    if not inside.all():
+        for where, whole in _one_by_one(memoryview(raw), fragments.take(~inside), store, addresses):
+            late.append(whole)
             found.append(where)
-    if not found:
-        return None
     bodies = Bodies.together(found)
-    bodies.end = np.cumsum(np.array(sizes, np.int64))
-    bodies.start = bodies.end - np.array(sizes, np.int64)
+    if not len(bodies.frame):
+        return None
+    late_sizes = np.fromiter(map(len, late), np.int64, len(late))
+    which = np.concatenate((np.zeros(len(starts), np.int64), np.arange(1, len(late) + 1)))
+    begin = np.concatenate((starts, np.zeros(len(late), np.int64)))
+    together, _ = text.gathered([raw, *late], which, begin, np.concatenate((ends - starts, late_sizes)))
+    bodies.end = np.cumsum(np.concatenate((length, late_sizes)))
+    bodies.start = bodies.end - np.concatenate((length, late_sizes))
     if len(found) > 1:
-        arrival = np.argsort(bodies.frame, kind="stable")
-        bodies = bodies.take(arrival)
-    return b"".join((*pieces, PADDING)), bodies
+        bodies = bodies.take(np.argsort(bodies.frame, kind="stable"))
+    return together, bodies
 
 
 def _orderly(fragments: Fragments, first: Array, count: Array, store: FragmentStore) -> Array:

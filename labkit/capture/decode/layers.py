@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labkit.capture.decode.arrays import Addresses, Array, Bytes, Flags, Ints, Keys, Rows, at, bytes_of, picked
+from labkit.capture.decode.arrays import Addresses, Array, Bytes, Flags, Ints, Keys, Raw, Rows, at, bytes_of, picked
 from labkit.capture.packets import (
     ERSPAN_TYPES,
     ETHERTYPE_IPV4,
@@ -115,7 +115,7 @@ class _Inside(Rows):
 class Peeler:
     """Peels the frames of one buffer."""
 
-    def __init__(self, raw: bytes, addresses: Addresses) -> None:
+    def __init__(self, raw: Raw, addresses: Addresses) -> None:
         self._raw = raw
         self._u8: Bytes = bytes_of(raw)
         self._addresses = addresses

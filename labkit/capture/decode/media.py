@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, at, picked
+from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, Raw, at, picked
 from labkit.capture.decode.columns import array_of, numbers
 from labkit.capture.decode.meta import Meta
 from labkit.capture.media import IS_RTP, Endpoint, MediaBook
@@ -30,7 +30,7 @@ class Candidates:
     """The whole packets, where they are to be kept."""
 
     @classmethod
-    def read(cls, raw: bytes, start: Ints, meta: Meta, payload: Array | None) -> Candidates:
+    def read(cls, raw: Raw, start: Ints, meta: Meta, payload: Array | None) -> Candidates:
         """Read the headers."""
         return cls(meta, at(raw, _RTP, start), payload)
 

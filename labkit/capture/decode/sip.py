@@ -19,34 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Array, Flags, Ints, at, bytes_of, first_of_each, looked_up
-from labkit.capture.decode.columns import numbers, texts
-from labkit.capture.decode.schema import in_order
+from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, at, bytes_of, first_of_each, looked_up
+from labkit.capture.decode.columns import array_of, numbers, texts
 from labkit.capture.fields import Row, branch_of, cseq_columns, sip_row, start_line_columns, user_and_tag
-from labkit.capture.media import simple_address, simple_port
 from labkit.capture.streams import looks_like_sip
 
-_NONE = np.int64(1 << 62)
 _FROM, _TO, _VIA, _CALL_ID, _CSEQ = range(5)
-_LETTERS = {"f": 1, "t": 2, "v": 3, "i": 4, "c": 5}
-_FOLD, _BLANK, _MEDIA, _ATTRIBUTE = 6, 7, 8, 9
-_SDP_LETTERS = {"m": _MEDIA, "a": _ATTRIBUTE}
-_NAMES = {
-    1: ((b"from", _FROM), (b"f", _FROM)),
-    2: ((b"to", _TO), (b"t", _TO)),
-    3: ((b"via", _VIA), (b"v", _VIA)),
-    4: ((b"i", _CALL_ID),),
-    5: ((b"cseq", _CSEQ), (b"call-id", _CALL_ID)),
+_OTHER, _ODD = 5, 6
+_HEADERS = {
+    **{b"from": _FROM, b"to": _TO, b"via": _VIA, b"call-id": _CALL_ID, b"cseq": _CSEQ},
+    **{b"f": _FROM, b"t": _TO, b"v": _VIA, b"i": _CALL_ID},
 }
-
-
-def _kind_of_letter(letter: str) -> int:
-    return _SDP_LETTERS.get(letter) or _LETTERS.get(letter.lower(), 0)
-
-
-_LINE_KIND = bytes(
-    _FOLD if byte in b" \t" else _BLANK if byte in b"\r\n" else _kind_of_letter(chr(byte)) for byte in range(256)
-)
+"""The headers wanted, by their names in lower case."""
 _TOKEN_END = bytes(
     1 if byte in b';,"' or 9 <= byte < 14 or 28 <= byte < 33 else 2 if byte >= 0x80 else 0 for byte in range(256)
 )
@@ -55,12 +39,9 @@ _PLAIN_ADDRESS = re.compile(
 ).fullmatch
 """The usual form of From and To; of any other, `fields.user_and_tag` knows better."""
 _BRANCH = int.from_bytes(b";branch=", "little")
-_CONNECTION, _MEDIA_LINE, _VERSION = (int.from_bytes(word, "little") for word in (b"c=", b"m=", b"v="))
-_RTCP_ATTRIBUTE = np.void(b"a=rtcp:")
 _MOST_PARAMETERS = 4
 """So many parameters of a Via are passed over quickly in search of the branch."""
 _WINDOW = 64
-_LOWER = 0x2020202020202020
 
 
 @dataclass(slots=True)
@@ -68,55 +49,44 @@ class SipColumns:
     """Columns of some messages."""
 
     which: Ints
-    """The message of each row: those given that are SIP, in the order of their frames."""
+    """The message of each row: those given that are SIP."""
     columns: dict[str, pa.Array]
     """The SIP columns."""
-    sessions: list[tuple[str, int]]
-    """Address and port of SDP with one stream of media and nothing unusual, each once."""
     bodies: list[bytes]
-    """The distinct other bodies."""
+    """The distinct bodies."""
 
 
-def sip_columns(raw: bytes, start: Ints, end: Ints, frame: Ints) -> SipColumns:
+def sip_columns(raw: Raw, start: Ints, end: Ints) -> SipColumns:
     """Read messages.
 
     Args:
         raw: bytes in which they lie, in order, followed by some padding.
         start: offset of each start line.
         end: offset behind each message.
-        frame: number of its frame.
     """
     lines = _Lines(raw, start, end)
     which = np.flatnonzero(lines.keep_sip())
     if not len(which):
-        return SipColumns(which, {}, [], [])
+        return SipColumns(which, {}, [])
+    bodies = lines.cut_bodies()
     lines.find_headers()
-    sessions, bodies = lines.sessions()
-    if not in_order(frame[which]):
-        order = np.argsort(frame[which], kind="stable")
-        which = which[order]
-        lines.reorder(order)
-    return SipColumns(which, _columns(lines, lines.odd_rows()), sessions, bodies)
+    return SipColumns(which, _columns(lines, lines.odd_rows()), bodies)
 
 
 class _Lines:
     """The lines of some messages."""
 
-    def __init__(self, raw: bytes, start: Ints, end: Ints) -> None:
+    def __init__(self, raw: Raw, start: Ints, end: Ints) -> None:
         self.raw, self.u8 = raw, bytes_of(raw)
         self.start, self.end = start, end
-        stop = int(end[-1]) if len(end) else 0
-        self.newline = np.flatnonzero(self.u8[:stop] == 10)
-        self.since = np.searchsorted(self.newline, start)
-        self.upto = np.searchsorted(self.newline, end)
-        self.line = np.full((5, 0), _NONE)
-        self.skip = np.zeros((5, 0), np.int64)
+        found = np.flatnonzero(self.u8[: int(end[-1]) if len(end) else 0] == 10)
+        self.since = np.searchsorted(found, start)
+        self.upto = np.searchsorted(found, end)
+        self.newline = np.append(found, len(raw))  # so that there is always a next one
 
     def keep_sip(self) -> Flags:
         """Leave out what does not start like SIP; note what the start lines say."""
-        some = self.upto > self.since
-        padded = np.append(self.newline, 0)
-        line_end = np.where(some, padded[np.where(some, self.since, -1)] + 1, self.end)
+        line_end = np.minimum(self.newline[self.since] + 1, self.end)
         numbers, values = text.distinct(self.raw, self.start, line_end - self.start)
         self.start_lines = [_start_line(value) for value in values]
         good = np.array([parsed is not None for parsed in self.start_lines], bool)
@@ -127,132 +97,78 @@ class _Lines:
         self.start_line_numbers = numbers
         return valid
 
+    def cut_bodies(self) -> list[bytes]:
+        """Note where the header section of each message ends, at the first empty line; give the distinct bodies."""
+        newline, after = self.newline[:-1], self.newline[1:]
+        short = np.flatnonzero(after - newline <= 2)
+        empty = short[(after[short] - newline[short] == 1) | (self.u8[newline[short] + 1] == 0x0D)]
+        empty = np.append(empty, len(self.newline))
+        first = empty[np.searchsorted(empty, self.since)]
+        ended = first + 1 < self.upto
+        self.head_stop = np.where(ended, first, self.upto)
+        # Behind the last newline of a message without an empty line there may be no line at all.
+        self.head_stop -= ~ended & (self.upto > self.since) & (self.newline[self.upto - 1] + 1 >= self.end)
+        start = self.newline[first[ended] + 1] + 1
+        size = self.end[ended] - start
+        filled = size > 0
+        return text.distinct(self.raw, start[filled], size[filled])[1]
+
     def find_headers(self) -> None:
-        """Find the first line of each header wanted in each message, the empty line, and what is unusual."""
+        """Find the value of the first header of each name wanted in each message, and what is unusual."""
         count = len(self.start)
-        per_message = self.upto - self.since
-        total = int(per_message.sum())
+        per_message = self.head_stop - self.since
         before = np.cumsum(per_message) - per_message
-        self.message = np.repeat(np.arange(count), per_message)
-        if total != len(self.newline):  # lines of what is no SIP are among them
-            self.newline = self.newline[np.arange(total) + np.repeat(self.since - before, per_message)]
-            self.since, self.upto = before, before + per_message
-        self.begin = self.newline + 1
-        self.newline = np.append(self.newline, _NONE)  # so that the last line has an end, behind that of its message
-        kind = looked_up(_LINE_KIND, self.u8[self.begin]).copy()
-        last = (before + per_message - 1)[per_message > 0]
-        kind[last[self.begin[last] >= self.end[per_message > 0]]] = 0  # behind the last newline there is no line
-        self.line = np.full((5, count), _NONE)
-        self.skip = np.zeros((5, count), np.int64)
+        message = np.repeat(np.arange(count), per_message)
+        line = np.arange(len(message)) + np.repeat(self.since - before, per_message)
+        begin = self.newline[line] + 1
+        word_of, words = _distinct_words(at(self.raw, "<u8", begin))
+        found = np.array([_header_of(word) for word in words], np.uint8).reshape(-1, 2)
+        header = found[:, 0][word_of]
         self.odd = np.zeros(count, bool)
-        self.head_line = np.full(count, _NONE)
-        attributes = np.flatnonzero(kind == _ATTRIBUTE)
-        kind[attributes] = 0
-        self.rtcp_line = attributes[at(self.raw, "V7", self.begin[attributes]) == _RTCP_ATTRIBUTE]
-        kept = np.flatnonzero(kind)
-        kind = kind[kept]
-        self._find_empty_lines(kept[kind == _BLANK])
-        in_head = kept < self.head_line[self.message[kept]]
-        self.odd[self.message[kept[in_head & (kind == _FOLD)]]] = True
-        for number, names in _NAMES.items():
-            self._find_names(kept[in_head & (kind == number)], names)
-        pair = at(self.raw, "<u2", self.begin[kept])
-        self.connection = kept[~in_head & (pair == _CONNECTION)]
-        self.media = kept[~in_head & (pair == _MEDIA_LINE)]
-
-    def _find_empty_lines(self, lines: Ints) -> None:
-        begin = self.begin[lines]
-        pair = at(self.raw, "<u2", begin)
-        message = self.message[lines]
-        empty = (pair & 0xFF == 0x0A) | ((pair == 0x0A0D) & (begin + 1 < self.end[message]))
-        lines, message = lines[empty], message[empty]
-        first = first_of_each(message)
-        self.head_line[message[first]] = lines[first]
-
-    def _find_names(self, lines: Ints, names: tuple[tuple[bytes, int], ...]) -> None:
-        word = at(self.raw, "<u8", self.begin[lines])
-        message = self.message[lines]
-        for name, header in names:
-            size = len(name)
-            dash = 0xFF << 32 if name == b"call-id" else 0  # lower case must not touch it
-            lower = (word | np.uint64(_LOWER & ~dash)) & np.uint64((1 << 8 * size) - 1)
-            named = lower == np.uint64(int.from_bytes(name, "little"))
-            following = (word >> np.uint64(8 * size)) & np.uint64(0xFF)
-            self.odd[message[named & ((following == 0x20) | (following == 0x09))]] = True
-            found = np.flatnonzero(named & (following == 0x3A))
-            found = found[first_of_each(message[found])]
-            earlier = lines[found] < self.line[header, message[found]]
-            found = found[earlier]
-            self.line[header, message[found]] = lines[found]
-            self.skip[header, message[found]] = size + 1
-
-    def reorder(self, order: Ints) -> None:
-        """Put the messages into another order; only what `value` and `odd_rows` need goes with them."""
-        self.start, self.end = self.start[order], self.end[order]
-        self.start_line_numbers, self.odd = self.start_line_numbers[order], self.odd[order]
-        self.line, self.skip = self.line[:, order], self.skip[:, order]
+        self.odd[message[header == _ODD]] = True
+        self.value_start = np.zeros((5, count), np.int64)
+        self.value_end = np.zeros((5, count), np.int64)
+        for wanted in range(5):
+            named = np.flatnonzero(header == wanted)
+            first = named[first_of_each(message[named])]
+            which = message[first]
+            self.value_start[wanted, which] = begin[first] + found[:, 1][word_of[first]]
+            self.value_end[wanted, which] = np.minimum(self.newline[line[first] + 1], self.end[which])
+        self.odd |= (self.value_start == 0).any(axis=0)
 
     def odd_rows(self) -> dict[int, Row]:
         """Rows of the messages that must be read one by one."""
-        odd = self.odd | (self.line == _NONE).any(axis=0)
-        numbers = np.flatnonzero(odd)
-        self.line[:, numbers] = 0
+        numbers = np.flatnonzero(self.odd)
+        self.value_start[:, numbers] = self.value_end[:, numbers] = self.start[numbers]
         starts, ends = self.start[numbers].tolist(), self.end[numbers].tolist()
         return {
-            number: sip_row(self.raw[start:end])
+            number: sip_row(bytes(self.raw[start:end]))
             for number, start, end in zip(numbers.tolist(), starts, ends, strict=True)
         }
 
     def value(self, header: int) -> tuple[Ints, Ints]:
         """Offset and size of the value of a header in each message, without a space before it and the line end."""
-        line, skip = self.line[header], self.skip[header]
-        if not len(self.begin):
-            return self.start, np.zeros(len(self.start), np.int64)
-        start = self.begin[line] + skip
-        end = np.minimum(self.newline[line + 1], self.end)
+        start, end = self.value_start[header], self.value_end[header]
         end = end - (self.u8[end - 1] == 0x0D)
-        start = start + (self.u8[start] == 0x20)
-        start = np.minimum(start, end)
+        start = np.minimum(start + (self.u8[start] == 0x20), end)
         return start, end - start
 
-    def sessions(self) -> tuple[list[tuple[str, int]], list[bytes]]:
-        """Give address and port of each plain SDP body (one stream, see `media.simple_port`), and the other bodies."""
-        which = np.flatnonzero(self.head_line < len(self.begin))
-        begin = self.begin[self.head_line[which]]
-        start = begin + np.where(self.u8[begin] == 0x0D, 2, 1)
-        size = self.end[which] - start
-        plain = np.zeros(len(self.start), bool)
-        plain[which] = (size > 2) & (at(self.raw, "<u2", start) == _VERSION)
-        plain[self.message[self.rtcp_line]] = False
-        found = []
-        for lines in (self.connection, self.media):
-            message = self.message[lines]
-            plain &= np.bincount(message, minlength=len(plain)) == 1
-            only = np.zeros(len(plain), np.int64)
-            only[message] = lines
-            found.append(only)
-        numbers = np.flatnonzero(plain)
-        address_of, addresses = self._read_lines(found[0][numbers], numbers, simple_address)
-        port_of, ports = self._read_lines(found[1][numbers], numbers, simple_port)
-        sessions = []
-        pairs, pair_of = np.unique(address_of.astype(np.int64) * len(ports) + port_of, return_inverse=True)
-        usual = np.ones(len(pairs), bool)
-        for index, pair in enumerate(pairs.tolist()):
-            address, port = addresses[pair // len(ports)], ports[pair % len(ports)]
-            if address and port:
-                sessions.append((address, port))
-            else:
-                usual[index] = False
-        plain[numbers] = usual[pair_of]
-        others = (size > 0) & ~plain[which]
-        return sessions, text.distinct(self.raw, start[others], size[others])[1]
 
-    def _read_lines(self, lines: Ints, messages: Ints, reader: Callable[[bytes], Any]) -> tuple[Array, list[Any]]:
-        """Read a line of each of some messages: the number of its value, and the values."""
-        start = self.begin[lines]
-        end = np.minimum(self.newline[lines + 1], self.end[messages])
-        which, values = text.distinct(self.raw, start, end - start)
-        return which, [reader(value) for value in values]
+def _distinct_words(words: Array) -> tuple[Array, list[int]]:
+    """Give the number of each word's value, and the distinct values."""
+    encoded = numbers(words).dictionary_encode()
+    return array_of(encoded.indices), array_of(encoded.dictionary).tolist()
+
+
+@lru_cache(maxsize=16384)
+def _header_of(word: int) -> tuple[int, int]:
+    """Tell a line by its first eight bytes: one of the headers wanted and the size of its name, or _OTHER, or _ODD."""
+    begin = word.to_bytes(8, "little").lower()
+    name, colon, _ = begin.partition(b":")
+    header = _HEADERS.get(name.rstrip(b" \t"), _OTHER)
+    if begin[:1] in b" \t" or (header != _OTHER and name[-1:] in b" \t"):
+        return _ODD, 0
+    return (header, len(name) + 1) if colon else (_OTHER, 0)
 
 
 def _columns(lines: _Lines, odd: dict[int, Row]) -> dict[str, pa.Array]:
@@ -299,7 +215,7 @@ def _branches(lines: _Lines, odd: dict[int, Row]) -> pa.Array:
     ends_well = (length < _WINDOW) & (stop[np.arange(len(stop)), np.minimum(length, _WINDOW - 1)] == 1)
     good = (found >= 0) & (length > 0) & (room > 0) & (ends_well | (length >= room))
     branches = text.strings(raw, np.where(good, begin, 0), np.where(good, np.minimum(length, room), 0))
-    patches = {n: branch_of(_text(raw[start[n] : start[n] + size[n]])) for n in np.flatnonzero(~good).tolist()}
+    patches = {n: branch_of(_text(bytes(raw[start[n] : start[n] + size[n]]))) for n in np.flatnonzero(~good).tolist()}
     patches |= {number: row.get("branch") for number, row in odd.items()}  # type: ignore[misc]
     if not patches:
         return branches
@@ -308,7 +224,7 @@ def _branches(lines: _Lines, odd: dict[int, Row]) -> pa.Array:
     return pc.replace_with_mask(branches, numbers(mask), texts([patches[number] for number in sorted(patches)]))
 
 
-def _plain_branches(raw: bytes, start: Ints, size: Ints) -> Ints:
+def _plain_branches(raw: Raw, start: Ints, size: Ints) -> Ints:
     """Where ";branch=" stands in each value, before any comma; -1 where it is not found quickly."""
     window = _windows(raw, start)
     commas = window == 0x2C
@@ -329,7 +245,7 @@ def _plain_branches(raw: bytes, start: Ints, size: Ints) -> Ints:
     return found
 
 
-def _windows(raw: bytes, start: Ints) -> Array:
+def _windows(raw: Raw, start: Ints) -> Array:
     """The bytes at and behind each offset, a row for each."""
     return at(raw, f"V{_WINDOW}", start).view(np.uint8).reshape(-1, _WINDOW)
 

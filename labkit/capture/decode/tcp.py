@@ -8,7 +8,7 @@ from itertools import chain, compress
 
 import numpy as np
 
-from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, at, picked
+from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, Raw, at, picked
 from labkit.capture.decode.layers import Bodies
 from labkit.capture.decode.meta import TRANSPORTS, Meta
 from labkit.capture.streams import Found, Joined, StreamReader
@@ -47,7 +47,7 @@ class Segments:
     """What it carries."""
 
 
-def segments_of(parts: list[tuple[bytes, Bodies]], first_number: int, times: Ints) -> Segments | None:
+def segments_of(parts: list[tuple[Raw, Bodies]], first_number: int, times: Ints) -> Segments | None:
     """Read the TCP headers of IP packets; None when none has anything to say."""
     columns: list[list[Array]] = []
     for number, (raw, bodies) in enumerate(parts):
@@ -129,6 +129,7 @@ class Flows:
     """Messages of one protocol out of many directions."""
 
     parts: list[bytes] = field(default_factory=list)
+    """The bytes in which they lie."""
     _flow: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     _found: list[Found] = field(default_factory=list)
     _size: int = 0
@@ -136,22 +137,23 @@ class Flows:
     def add(self, source: int, target: int, found: Found) -> None:
         """Add what one direction gave."""
         transport = TRANSPORTS.index(found.transport)
-        self._flow.append((source, target, transport, self._size, self._size + found.before))
+        self._flow.append((source, target, transport, self._size, found.before))
         self._found.append(found)
         self.parts.append(found.raw)
         self._size += len(found.raw)
 
-    def columns(self, base: int) -> tuple[Ints, Ints, Meta]:
-        """Where the messages lie in the parts, counted from `base`, and where they were seen."""
+    def columns(self) -> tuple[Ints, Ints, Ints, Meta]:
+        """Number of the part, offset and size of each message, and where it was seen."""
         found = self._found
         messages = np.fromiter((len(one.starts) for one in found), np.int64, len(found))
         pieces = np.fromiter((len(one.joined.ends) for one in found), np.int64, len(found))
         flow = np.array(self._flow, np.uint64)
-        source, target, transport, offset, piece_offset = flow.T
-        starts = _chained([one.starts for one in found]) + np.repeat(offset.astype(np.int64), messages)
-        ends = _chained([one.stops for one in found]) + np.repeat(offset.astype(np.int64), messages)
-        piece_ends = _chained([one.joined.ends for one in found]) + np.repeat(piece_offset.astype(np.int64), pieces)
-        place = np.searchsorted(piece_ends, ends)
+        source, target, transport, offset, before = flow.T
+        part = np.repeat(np.arange(len(found)), messages)
+        starts, ends = _chained([one.starts for one in found]), _chained([one.stops for one in found])
+        # One scale for all parts, so that one search finds the pieces in which messages end.
+        piece_ends = _chained([one.joined.ends for one in found]) + np.repeat(_ints(offset + before), pieces)
+        place = np.searchsorted(piece_ends, ends + _ints(offset)[part])
         src, dst = np.repeat(source, messages), np.repeat(target, messages)
         meta = Meta(
             _chained([one.joined.frames for one in found])[place],
@@ -162,7 +164,7 @@ class Flows:
             _port(dst),
             np.repeat(transport.astype(np.int8), messages),
         )
-        return starts + base, ends + base, meta
+        return part, starts, ends - starts, meta
 
 
 def _address(key: Keys) -> Keys:
@@ -171,6 +173,10 @@ def _address(key: Keys) -> Keys:
 
 def _port(key: Keys) -> Array:
     return (key & np.uint64(0xFFFF)).astype(np.uint16)
+
+
+def _ints(values: Keys) -> Ints:
+    return values.astype(np.int64)
 
 
 def _chained(lists: list[list[int]]) -> Ints:

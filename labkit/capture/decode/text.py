@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from labkit.capture.decode.arrays import Array, at
+from labkit.capture.decode.arrays import Array, Ints, Raw, at
 from labkit.capture.decode.columns import array_of, coded, numbers, texts
+from labkit.wire.pcap_records import PADDING
 
 _INLINE = 12
 """Arrow keeps so many bytes inside a view; longer pieces point into the buffer."""
@@ -16,7 +17,7 @@ _INSIDE = np.array([[b"\xff" * size + bytes(_INLINE - size)] for size in range(_
 """For each size up to that the bytes inside a view that belong to the piece."""
 
 
-def views(raw: bytes, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
+def views(raw: Raw, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
     """Give pieces of `raw` as a binary_view array; nothing is copied but pieces of up to 12 bytes.
 
     Args:
@@ -42,13 +43,37 @@ def views(raw: bytes, starts: Array, sizes: Array, present: Array | None = None)
     return pa.Array.from_buffers(pa.binary_view(), count, [valid, pa.py_buffer(words), pa.py_buffer(raw)])
 
 
-def distinct(raw: bytes, starts: Array, sizes: Array) -> tuple[Array, list[bytes]]:
+def gathered(sources: Sequence[Raw], which: Array, starts: Array, sizes: Array) -> tuple[memoryview, Ints]:
+    """Copy pieces of buffers, one after the other and PADDING behind them; give the bytes and where each piece lies.
+
+    Arrow does so when it casts views, several times as fast as slices can be made and joined.
+
+    Args:
+        sources: the buffers.
+        which: number of the buffer of each piece.
+        starts: offset of each piece.
+        sizes: its bytes.
+    """
+    count = len(starts)
+    words = np.zeros((count + 1, 4), np.uint32)
+    words[:count, 0], words[:count, 2], words[:count, 3] = sizes, which, starts
+    words[count] = len(PADDING), 0, len(sources), 0
+    for index in np.flatnonzero(sizes <= _INLINE).tolist():
+        piece = bytes(sources[which[index]][starts[index] : starts[index] + sizes[index]])
+        words[index, 1:] = np.frombuffer(piece.ljust(_INLINE, b"\0"), np.uint32)
+    buffers = [pa.py_buffer(part) for part in (words, *sources, PADDING)]
+    copied = pa.Array.from_buffers(pa.binary_view(), count + 1, [None, *buffers]).cast(pa.large_binary())
+    _, offsets, together = copied.buffers()
+    return memoryview(together).cast("B"), np.frombuffer(offsets, np.int64, count)
+
+
+def distinct(raw: Raw, starts: Array, sizes: Array) -> tuple[Array, list[bytes]]:
     """Give the number of each piece's value, and the distinct values."""
     encoded = views(raw, starts, sizes).dictionary_encode()
     return array_of(encoded.indices), encoded.dictionary.to_pylist()
 
 
-def strings(raw: bytes, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
+def strings(raw: Raw, starts: Array, sizes: Array, present: Array | None = None) -> pa.Array:
     """Give pieces as strings; bytes that are no UTF-8 are replaced."""
     found = views(raw, starts, sizes, present)
     try:
@@ -57,7 +82,7 @@ def strings(raw: bytes, starts: Array, sizes: Array, present: Array | None = Non
         return texts([None if value is None else value.decode("utf-8", "replace") for value in found.to_pylist()])
 
 
-def encoded_strings(raw: bytes, starts: Array, sizes: Array, present: Array) -> pa.DictionaryArray:
+def encoded_strings(raw: Raw, starts: Array, sizes: Array, present: Array) -> pa.DictionaryArray:
     """Give pieces as a dictionary of strings; absent where `present` is false."""
     which = np.flatnonzero(present)
     encoded = views(raw, starts[which], sizes[which]).dictionary_encode()
