@@ -19,8 +19,10 @@ _FEWEST_PACKETS, _LONGEST_GAP = 8, 16
 
 _CONNECTION = re.compile(r"IN IP[46] ([^\s/]+)")
 _MEDIA = re.compile(r"\S+ (\d+)(?:/(\d+))? (?:\S*RTP\S*) ")
-_SIMPLE_CONNECTION = re.compile(rb"c=IN IP4 ([0-9.]+)\r?(?:\n|\Z)")
-_SIMPLE_MEDIA = re.compile(rb"m=[a-z]+ ([1-9][0-9]*) RTP/[A-Z]+ ")
+_TELLING_LINES = re.compile(
+    rb"\n(?:c=IN IP4 ([0-9.]+)\r?(?=\n|\Z)|m=[a-z]+ ([1-9][0-9]*) RTP/[A-Z]+ |[cm]=|a=rtcp:)"
+).findall
+"""The lines of SDP that say where media goes; address and port where they are of the usual form."""
 _RTCP = re.compile(r"rtcp:(\d+)(?: IN IP[46] (\S+))?")
 
 
@@ -63,11 +65,11 @@ def _plain(address: str) -> str:
 
 def _simple_session(body: bytes) -> tuple[Endpoint, Endpoint] | None:
     """The endpoints of a session with one stream of media and nothing unusual; the fast way for nearly all of them."""
-    if body.count(b"\nm=") != 1 or body.count(b"\nc=") != 1 or b"a=rtcp:" in body or body[:2] != b"v=":
+    lines = _TELLING_LINES(body)
+    if len(lines) != 2 or body[:2] != b"v=":
         return None
-    address = _SIMPLE_CONNECTION.match(body, body.find(b"\nc=") + 1)
-    port = _SIMPLE_MEDIA.match(body, body.find(b"\nm=") + 1)
-    return _plain_pair(address[1].decode(), int(port[1])) if address and port else None
+    address, port = lines[0][0] or lines[1][0], lines[0][1] or lines[1][1]
+    return _plain_pair(address.decode(), int(port)) if address and port else None
 
 
 def _plain_pair(address: str, port: int) -> tuple[Endpoint, Endpoint]:

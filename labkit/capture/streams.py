@@ -6,8 +6,9 @@ at the next place that looks like the start of one. Memory is bounded, whatever 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -51,17 +52,21 @@ class Message:
     """The message, byte for byte."""
 
 
+def _numbers(some: Iterable[int] = ()) -> array[int]:
+    return array("q", some)
+
+
 @dataclass(slots=True)
 class Joined:
     """Payload that follows, without a gap, what a direction has in its buffer."""
 
     parts: list[bytes | memoryview] = field(default_factory=list)
-    """The payload of the segments, as far as it is new."""
-    ends: list[int] = field(default_factory=list)
-    """Bytes up to the end of each part."""
-    frames: list[int] = field(default_factory=list)
-    """The frame that brought each part, or a later one that was needed before it."""
-    times: list[int] = field(default_factory=list)
+    """The payload, as far as it is new."""
+    ends: array[int] = field(default_factory=_numbers)
+    """Bytes up to the end of each segment's payload."""
+    frames: array[int] = field(default_factory=_numbers)
+    """The frame that brought each, or a later one that was needed before it."""
+    times: array[int] = field(default_factory=_numbers)
     """Time of that frame."""
     size: int = 0
     """Bytes of all parts."""
@@ -274,7 +279,8 @@ class StreamReader:
         if cut.unwrapped:
             places = [bisect_left(joined.ends, end - before) for end in cut.ends]
             stops = list(accumulate(map(len, cut.unwrapped)))
-            came = Joined([], stops, [joined.frames[i] for i in places], [joined.times[i] for i in places])
+            frames, times = (_numbers(column[i] for i in places) for column in (joined.frames, joined.times))
+            came = Joined([], _numbers(stops), frames, times)
             yield Found(ends, WEBSOCKET, SIP, b"".join(cut.unwrapped), [0, *stops[:-1]], stops, came, 0)
             return
         yield Found(ends, "tcp", framer.protocol, raw, cut.starts, cut.ends, joined, before)

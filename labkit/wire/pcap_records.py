@@ -135,10 +135,10 @@ class RecordWalker:
 
     def feed(self, raw: bytes) -> list[Run]:
         """Take the next bytes and give the records that they complete."""
-        if self.kind == "pcap" and len(raw) >= _BIG_PIECE and not self.damage:
+        if len(raw) >= _BIG_PIECE and not self.damage and (self.kind == "pcap" or not self._waiting):
             begun = b"".join(self._waiting)
-            position = self._end_of_begun(begun, raw)
-            if position <= len(raw) - len(PADDING):
+            position = self._end_of_begun(begun, raw) if self.kind else self._start(raw, len(raw))
+            if self.kind == "pcap" and position <= len(raw) - len(PADDING):
                 return self._big_piece(begun, raw, position)
         self._waiting.append(raw)
         self._waiting_size += len(raw)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Array, Ints, Raw, at
+from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, Rows, at
 from labkit.capture.decode.columns import numbers
 from labkit.capture.fields import AVP_COLUMNS, EXPERIMENTAL_RESULT, EXPERIMENTAL_RESULT_CODE, TEXT
 from labkit.wire.diameter_names import command_name
@@ -24,10 +25,24 @@ for _column, (_code, _vendor) in enumerate(AVP_COLUMNS):
     _COLUMN_OF[_code] = _column
 _COLUMN_OF[EXPERIMENTAL_RESULT[0]] = _GROUP
 
-_CODE, _FLAGS_AND_SIZE, _VENDOR = range(3)
-_HAS_VENDOR = 0x80000000
+_HAS_VENDOR = np.uint64(0x80000000)
+_SIZE = np.uint64(0xFFFFFF)
 
-_Round = tuple[Ints, Ints, Ints, Ints]
+
+@dataclass(slots=True)
+class _Avps(Rows):
+    """One AVP of each of some messages."""
+
+    message: Ints
+    """Index of the message."""
+    code: Ints
+    """Its code."""
+    begin: Ints
+    """Offset of its value."""
+    end: Ints
+    """Offset behind its value."""
+    has_vendor: Flags
+    """Whether its vendor stands before the value."""
 
 
 def diameter_columns(raw: Raw, start: Ints, end: Ints) -> dict[str, pa.Array]:
@@ -71,37 +86,37 @@ def _find_avps(raw: Raw, start: Ints, end: Ints) -> tuple[Array, Array, list[tup
     place = np.full((len(_NAMES), len(start)), -1, np.int64)
     size = np.zeros((len(_NAMES), len(start)), np.int64)
     groups = []
-    for message, avp, begin, length in _rounds(raw, start, end):
-        column = _COLUMN_OF[np.minimum(avp[:, _CODE], _SMALL_CODES)]
-        found = np.flatnonzero(column >= 0)
-        column = column[found]
-        ours = _vendors(avp[found]) == _VENDOR_OF[column]
-        column, found = column[ours], found[ours]
-        which, begin, length = message[found], begin[found], length[found]
-        in_group = column == _GROUP
+    for avps in _rounds(raw, start, end):
+        column = _COLUMN_OF[np.minimum(avps.code, _SMALL_CODES)]
+        known = np.flatnonzero(column >= 0)
+        column, avps = column[known], avps.take(known)
+        ours = _vendors(raw, avps) == _VENDOR_OF[column]
+        in_group = ours & (column == _GROUP)
         if in_group.any():
-            groups.append((which[in_group], begin[in_group], begin[in_group] + length[in_group]))
-        wanted = ~in_group & (_IS_TEXT[column] | (length == 4))
-        column, which, begin, length = column[wanted], which[wanted], begin[wanted], length[wanted]
-        fresh = place[column, which] < 0
-        column, which = column[fresh], which[fresh]
-        place[column, which], size[column, which] = begin[fresh], length[fresh]
+            group = avps.take(in_group)
+            groups.append((group.message, group.begin, group.end))
+        length = avps.end - avps.begin
+        slot = column * len(start) + avps.message
+        wanted = np.flatnonzero(ours & ~in_group & (_IS_TEXT[column] | (length == 4)))
+        wanted = wanted[place.reshape(-1)[slot[wanted]] < 0]
+        place.reshape(-1)[slot[wanted]], size.reshape(-1)[slot[wanted]] = avps.begin[wanted], length[wanted]
     return place, size, groups
 
 
 def _experimental_results(raw: Raw, count: int, groups: list[tuple[Ints, Ints, Ints]]) -> Ints:
     found = np.full(count, -1, np.int64)
     for owner, start, end in groups:
-        for message, avp, begin, length in _rounds(raw, start, end):
-            hit = (avp[:, _CODE] == EXPERIMENTAL_RESULT_CODE[0]) & (_vendors(avp) == 0) & (length == 4)
-            place, which = begin[hit], owner[message[hit]]
+        for avps in _rounds(raw, start, end):
+            four = avps.end - avps.begin == 4
+            hit = (avps.code == EXPERIMENTAL_RESULT_CODE[0]) & (_vendors(raw, avps) == 0) & four
+            place, which = avps.begin[hit], owner[avps.message[hit]]
             fresh = found[which] < 0
             found[which[fresh]] = place[fresh]
     return found
 
 
-def _rounds(raw: Raw, start: Ints, end: Ints) -> Iterator[_Round]:
-    """Give the first AVP of each message, then the second, ...: message, header, place and size of the value."""
+def _rounds(raw: Raw, start: Ints, end: Ints) -> Iterator[_Avps]:
+    """Give the first AVP of each message, then the second, ..."""
     message = np.arange(len(start))
     position = start
     while True:
@@ -110,18 +125,17 @@ def _rounds(raw: Raw, start: Ints, end: Ints) -> Iterator[_Round]:
             message, position, end = message[active], position[active], end[active]
         if not len(message):
             return
-        avp = at(raw, "V12", position).view(">u4").reshape(-1, 3).astype(np.int64)
-        word = avp[:, _FLAGS_AND_SIZE]
-        size = word & 0xFFFFFF
-        header = np.where(word < _HAS_VENDOR, 8, 12)
+        head = at(raw, ">u8", position).astype(np.uint64)  # code, flags and size
+        size = (head & _SIZE).astype(np.int64)
+        header = np.where(head & _HAS_VENDOR, 12, 8)
         fits = (size >= header) & (position + size <= end)
         if not fits.all():
             message, position, end = message[fits], position[fits], end[fits]
-            avp, size, header = avp[fits], size[fits], header[fits]
-        yield message, avp, position + header, size - header
+            head, size, header = head[fits], size[fits], header[fits]
+        yield _Avps(message, (head >> np.uint64(32)).astype(np.int64), position + header, position + size, header == 12)
         position = position + ((size + 3) & ~3)
 
 
-def _vendors(avp: Ints) -> Ints:
+def _vendors(raw: Raw, avps: _Avps) -> Array:
     """The vendor of each AVP, 0 where it has none."""
-    return np.where(avp[:, _FLAGS_AND_SIZE] < _HAS_VENDOR, 0, avp[:, _VENDOR])
+    return np.where(avps.has_vendor, at(raw, ">u4", avps.begin - 4), 0)

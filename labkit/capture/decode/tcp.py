@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, compress
+from itertools import chain
 
 import numpy as np
 
 from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, Raw, at, picked
 from labkit.capture.decode.layers import Bodies
 from labkit.capture.decode.meta import TRANSPORTS, Meta
-from labkit.capture.streams import Found, Joined, StreamReader
+from labkit.capture.decode.text import gathered
+from labkit.capture.streams import Ends, Found, Joined, Piece, StreamReader
 from labkit.wire.pcap import TCP_RST, TCP_SYN
 
 _HEAD = np.dtype(
@@ -43,8 +45,12 @@ class Segments:
     """Time of its frame."""
     flags: Ints
     """TCP flags."""
-    payload: list[memoryview]
-    """What it carries."""
+    source: Ints
+    """Number of the buffer in which its payload lies."""
+    start: Ints
+    """Where it lies there."""
+    sources: list[Raw]
+    """The buffers."""
 
 
 def segments_of(parts: list[tuple[Raw, Bodies]], first_number: int, times: Ints) -> Segments | None:
@@ -67,8 +73,6 @@ def segments_of(parts: list[tuple[Raw, Bodies]], first_number: int, times: Ints)
     order = np.lexsort((together[3], together[1], together[0]))
     src, dst, sequence, frame, flags, start, end, part = (column[order] for column in together)
     first = np.flatnonzero(np.concatenate(([True], (src[1:] != src[:-1]) | (dst[1:] != dst[:-1]))))
-    views = [memoryview(raw) for raw, _ in parts]
-    places = zip(part.tolist(), start.tolist(), end.tolist(), strict=True)
     return Segments(
         first.tolist(),
         src[first].tolist(),
@@ -78,35 +82,53 @@ def segments_of(parts: list[tuple[Raw, Bodies]], first_number: int, times: Ints)
         frame + first_number,
         times[frame],
         flags,
-        [views[number][a:b] for number, a, b in places],
+        part,
+        start,
+        [raw for raw, _ in parts],
     )
 
 
 def reassembled(segments: Segments, streams: StreamReader, addresses: Addresses) -> Iterator[tuple[int, int, Found]]:
     """Give the messages that each direction completes, with its two ends as in `Segments`."""
-    stops = [*segments.first[1:], len(segments.payload)]
-    columns = [column.tolist() for column in (segments.sequence, segments.frame, segments.time, segments.flags)]
-    payload = segments.payload
+    stops = [*segments.first[1:], len(segments.size)]
     for begin, stop, source, target in zip(segments.first, stops, segments.src, segments.dst, strict=True):
         ends = (addresses.text(source >> 16), source & 0xFFFF, addresses.text(target >> 16), target & 0xFFFF)
-        if stop - begin >= _FEW_SEGMENTS and (after := streams.open_end(ends)) is not None:
-            joined = _orderly(segments, begin, stop, after)
-            if joined is not None:
-                if joined.parts:
-                    first = columns[0][begin]
-                    yield from ((source, target, found) for found in streams.feed_joined(ends, joined, first))
-                continue
-        sequence, frame, time, flags = (column[begin:stop] for column in columns)
-        pieces = list(zip(sequence, payload[begin:stop], frame, time, flags, strict=True))
-        yield from ((source, target, found) for found in streams.feed_pieces(ends, pieces))
+        for found in _messages(segments, begin, stop, ends, streams):
+            yield source, target, found
+
+
+def _messages(segments: Segments, begin: int, stop: int, ends: Ends, streams: StreamReader) -> Iterator[Found]:
+    """The messages that one direction completes."""
+    control = np.flatnonzero(segments.flags[begin:stop] & _CONTROL)
+    opened = begin + int(control[-1]) + 1 if len(control) else begin
+    if stop - opened >= _FEW_SEGMENTS:
+        yield from streams.feed_pieces(ends, _pieces(segments, begin, opened))
+        begin = opened
+        after = streams.open_end(ends)
+        joined = _orderly(segments, begin, stop, after) if after is not None else None
+        if joined is not None:
+            if joined.parts:
+                yield from streams.feed_joined(ends, joined, int(segments.sequence[begin]))
+            return
+    yield from streams.feed_pieces(ends, _pieces(segments, begin, stop))
+
+
+def _pieces(segments: Segments, begin: int, stop: int) -> list[Piece]:
+    """The segments of a direction one by one."""
+    place = (segments.source, segments.start, segments.size)
+    columns = (segments.sequence, *place, segments.frame, segments.time, segments.flags)
+    views = [memoryview(raw) for raw in segments.sources]
+    return [
+        (sequence, views[source][start : start + size], frame, time, flags)
+        for sequence, source, start, size, frame, time, flags in zip(
+            *(column[begin:stop].tolist() for column in columns), strict=True
+        )
+    ]
 
 
 def _orderly(segments: Segments, begin: int, stop: int, after: int) -> Joined | None:
     """Join the segments of a direction when each goes on where those before it ended, or repeats them."""
-    if (segments.flags[begin:stop] & _CONTROL).any():
-        return None
     sequence = segments.sequence[begin:stop]
-    payload = segments.payload[begin:stop]
     ahead = (sequence - (int(sequence[0]) if after < 0 else after) + _HALF & 0xFFFFFFFF) - _HALF
     end = ahead + segments.size[begin:stop]
     covered = np.maximum(np.maximum.accumulate(end), 0)
@@ -114,14 +136,15 @@ def _orderly(segments: Segments, begin: int, stop: int, after: int) -> Joined | 
     fresh = ahead == before
     if not (fresh | (end <= before)).all():
         return None
-    fresh &= end > before
-    if fresh.all():
-        parts: list[bytes | memoryview] = list(payload)
-        which: Array | slice = slice(None)
-    else:
-        parts, which = list(compress(payload, fresh.tolist())), fresh
-    frames, times = segments.frame[begin:stop][which], segments.time[begin:stop][which]
-    return Joined(parts, end[which].tolist(), frames.tolist(), times.tolist(), int(covered[-1]))
+    which = begin + np.flatnonzero(fresh & (end > before))
+    if not len(which):
+        return Joined()
+    payload, _ = gathered(segments.sources, segments.source[which], segments.start[which], segments.size[which])
+    size = int(covered[-1])
+    ends, frames, times = (
+        array("q", column.tobytes()) for column in (end[which - begin], segments.frame[which], segments.time[which])
+    )
+    return Joined([payload[:size]], ends, frames, times, size)
 
 
 @dataclass(slots=True)
@@ -152,12 +175,12 @@ class Flows:
         part = np.repeat(np.arange(len(found)), messages)
         starts, ends = _chained([one.starts for one in found]), _chained([one.stops for one in found])
         # One scale for all parts, so that one search finds the pieces in which messages end.
-        piece_ends = _chained([one.joined.ends for one in found]) + np.repeat(_ints(offset + before), pieces)
+        piece_ends = _joined([one.joined.ends for one in found]) + np.repeat(_ints(offset + before), pieces)
         place = np.searchsorted(piece_ends, ends + _ints(offset)[part])
         src, dst = np.repeat(source, messages), np.repeat(target, messages)
         meta = Meta(
-            _chained([one.joined.frames for one in found])[place],
-            _chained([one.joined.times for one in found])[place],
+            _joined([one.joined.frames for one in found])[place],
+            _joined([one.joined.times for one in found])[place],
             _address(src),
             _port(src),
             _address(dst),
@@ -180,4 +203,8 @@ def _ints(values: Keys) -> Ints:
 
 
 def _chained(lists: list[list[int]]) -> Ints:
-    return np.array(list(chain.from_iterable(lists)), np.int64)
+    return np.fromiter(chain.from_iterable(lists), np.int64)
+
+
+def _joined(columns: list[array[int]]) -> Ints:
+    return np.frombuffer(b"".join(columns), np.int64)
