@@ -109,10 +109,3 @@ class Addresses:
             if len(self._texts) < self._MOST:
                 self._texts[key] = text
         return text
-
-
-def first_of_each(groups: Array) -> Array:
-    """Indices of the first element of each group in a sorted array."""
-    if not len(groups):
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, at, bytes_of, first_of_each, looked_up
+from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, at, bytes_of, looked_up
 from labkit.capture.decode.columns import array_of, numbers, texts
 from labkit.capture.fields import Row, branch_of, cseq_columns, sip_row, start_line_columns, user_and_tag
 from labkit.capture.streams import looks_like_sip
@@ -122,18 +122,19 @@ class _Lines:
         line = np.arange(len(message)) + np.repeat(self.since - before, per_message)
         begin = self.newline[line] + 1
         word_of, words = _distinct_words(at(self.raw, "<u8", begin))
-        found = np.array([_header_of(word) for word in words], np.uint8).reshape(-1, 2)
-        header = found[:, 0][word_of]
+        kinds, skip = np.array([_header_of(word) for word in words], np.int64).reshape(-1, 2).T
+        header = kinds.astype(np.int8)[word_of]
         self.odd = np.zeros(count, bool)
         self.odd[message[header == _ODD]] = True
         self.value_start = np.zeros((5, count), np.int64)
         self.value_end = np.zeros((5, count), np.int64)
-        for wanted in range(5):
-            named = np.flatnonzero(header == wanted)
-            first = named[first_of_each(message[named])]
-            which = message[first]
-            self.value_start[wanted, which] = begin[first] + found[:, 1][word_of[first]]
-            self.value_end[wanted, which] = np.minimum(self.newline[line[first] + 1], self.end[which])
+        named = np.flatnonzero(header < _OTHER)
+        first = np.full(5 * count, len(line))
+        np.minimum.at(first, header[named].astype(np.int64) * count + message[named], named)
+        slot = np.flatnonzero(first < len(line))
+        first = first[slot]
+        self.value_start.reshape(-1)[slot] = begin[first] + skip[word_of[first]]
+        self.value_end.reshape(-1)[slot] = np.minimum(self.newline[line[first] + 1], self.end[message[first]])
         self.odd |= (self.value_start == 0).any(axis=0)
 
     def odd_rows(self) -> dict[int, Row]:
