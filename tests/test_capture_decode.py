@@ -286,3 +286,19 @@ def test_columns_are_those_of_the_contract() -> None:
     assert list(decode(frames()).columns) == list(COLUMNS)
     found = decode((IMS / "05_call_with_hold.pcap").read_bytes())
     assert {len(values) for values in found.columns.values()} == {len(found.raw)} == {100}
+
+
+def test_pieces_of_several_buffers_are_gathered_byte_for_byte() -> None:
+    """Pieces of any size, also those that Arrow keeps inside its views, stand one after the other; padding follows."""
+    import numpy as np
+
+    from labkit.capture.decode.text import gathered
+    from labkit.wire.pcap_records import PADDING
+
+    sources = [bytes(range(256)), b"end", b"x" * 40]
+    places = [(0, 0, 13), (1, 0, 3), (0, 244, 12), (2, 0, 40), (1, 3, 0), (0, 1, 255)]
+    which, starts, sizes = np.array(places).T
+    raw, begin = gathered(sources, which, starts, sizes)
+    pieces = [sources[number][start : start + size] for number, start, size in places]
+    assert bytes(raw) == b"".join((*pieces, PADDING))
+    assert [bytes(raw[at : at + len(piece)]) for at, piece in zip(begin.tolist(), pieces, strict=True)] == pieces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,16 @@ def test_decode_to_csv_and_parquet(tmp_path: Path, project: Path, capsys: pytest
     csv, parquet = pd.read_csv(tmp_path / "out.csv"), pd.read_parquet(tmp_path / "out.parquet")
     assert len(csv) == len(parquet) > 10
     assert {300, 301, 303} <= set(parquet["command_code"].dropna())
+
+
+def test_decode_spares_the_machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`decode` asks numpy for one thread and Arrow for plain memory, unless the user has said what he wants."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "")
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL")
+    assert main(["decode", str(project / RECORDING)]) == exits.OK
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
+    assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system"
 
 
 @pytest.mark.parametrize("words", [["decode", "none.pcap", "--to", "o.csv"], ["ladder", "none.pcap"]])

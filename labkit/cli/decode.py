@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,6 +41,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--guess-rtp", action="store_true", help="find RTP that no SDP announced")
     parser.add_argument("--stats", action="store_true", help="say what the capture holds (so too without --to)")
     parser.set_defaults(run=run)
+
+
+def spare_the_machine() -> None:
+    """Keep numpy and Arrow from taking what a decoding process does not need; before they are imported."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads for linear algebra spin for 0.1 s when they start
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the usual one keeps 40 MiB that are free
 
 
 def protocols(words: str) -> tuple[str, ...]:
@@ -93,6 +100,7 @@ def names_beside(path: Path) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Write the table in the format that the name of the target says."""
+    spare_the_machine()
     from labkit.capture.export import export_capture
     from labkit.capture.folder import ARCHIVE
 

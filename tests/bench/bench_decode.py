@@ -4,8 +4,8 @@ python tests/bench/bench_decode.py [--runs 3] FILE...
 
 Where FILE.truth.parquet lies beside a capture (one row a message, written by whoever made the capture), every field of
 every row is held against it in the same run; else the messages of each frame are counted against tshark's. A speed
-counts only where the last column says "right". cold = a process with all imports; warm = the second reading in one
-process. Ratios are medians over pairs (ours, tshark's) run one after the other.
+counts only where the last column says "right". cold = a process with all imports, started as `./lab decode` starts;
+warm = the second reading in one process. Ratios are medians over pairs (ours, tshark's) run one after the other.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def user_s() -> float:
 
 def child(path: str, warm: bool) -> None:
     """Read a capture, once or twice; print user CPU of the last reading, rows, and bytes that a row keeps."""
+    from labkit.cli.decode import spare_the_machine
+
+    spare_the_machine()
     if warm:
         read(path)
     before = user_s()

@@ -63,8 +63,7 @@ def gathered(sources: Sequence[Raw], which: Array, starts: Array, sizes: Array) 
         words[index, 1:] = np.frombuffer(piece.ljust(_INLINE, b"\0"), np.uint32)
     buffers = [pa.py_buffer(part) for part in (words, *sources, PADDING)]
     pieces = pa.Array.from_buffers(pa.binary_view(), count + 1, [None, *buffers])
-    # Arrow's own pool keeps for itself what it once had: 40 MiB more at the peak.
-    copied = pieces.cast(pa.large_binary(), memory_pool=pa.system_memory_pool())
+    copied = pieces.cast(pa.large_binary(), memory_pool=pa.system_memory_pool())  # it gives back what is free
     _, offsets, together = copied.buffers()
     return memoryview(together).cast("B"), np.frombuffer(offsets, np.int64, count)
 
