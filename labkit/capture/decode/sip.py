@@ -1,9 +1,9 @@
 """Thousands of SIP messages to columns at once.
 
 The messages lie one after the other in one buffer. All line starts are found at once, the headers wanted are told by
-the first eight bytes of their lines, and only distinct values are ever looked at in Python, by the very functions that
-read a single message (`capture.fields`). A message that is written unusually (a folded line, a space before a colon, a
-header missing) goes through `fields.sip_row` whole.
+the first eight bytes of their lines, and only distinct values and bodies are ever looked at in Python, by the very
+functions that read a single message (`capture.fields`, `capture.media`). A message that is written unusually (a folded
+line, a space before a colon, a header missing) goes through `fields.sip_row` whole.
 """
 
 from __future__ import annotations
