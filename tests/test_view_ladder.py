@@ -162,7 +162,9 @@ def test_a_long_ladder_is_a_window_to_page_through() -> None:
     assert {trace["type"] for trace in drawn["data"]} == {"scattergl"}
     low, high = drawn["layout"]["yaxis"]["range"]
     assert WINDOW_ROWS - 1 < low - high < WINDOW_ROWS + 1
-    pages = [step["args"][0]["yaxis.range"] for step in drawn["layout"]["sliders"][0]["steps"]]
+    steps = [step["args"] for step in drawn["layout"]["sliders"][0]["steps"]]
+    assert {name for name, _range in steps} == {"yaxis.range"}
+    pages = [page for _name, page in steps]
     seen = {row for low, high in pages for row in range(round(high + 0.75), round(low + 0.65))}
     assert set(drawn["layout"]["yaxis"]["tickvals"]) <= seen
 
@@ -195,6 +197,20 @@ def test_a_long_ladder_shows_the_same_arrows_and_words() -> None:
         for y, text in zip(trace["y"], trace["text"], strict=True)
     }
     assert told == {row: arrow.short_label for arrow, row in zip(layout.drawing.arrows, layout.row, strict=True)}
+
+
+def test_a_label_in_a_long_ladder_begins_at_its_arrow() -> None:
+    """At the left end, so that no lifeline goes through its middle; at the right one, it would leave a narrow figure."""
+    messages = repeated(recording("05"), 4)
+    layout, drawn = lay_out(tell(messages, retransmissions=True)), figure(messages)
+    by_row = dict(zip(layout.row, layout.drawing.arrows, strict=True))
+    for trace in drawn["data"]:
+        if trace["mode"] == "text" and "customdata" in trace:
+            for x, y in zip(trace["x"], trace["y"], strict=True):
+                arrow = by_row[round(y + 0.08)]
+                left, right = sorted((layout.column[arrow.source], layout.column[arrow.target]))
+                assert abs(x - left) < 0.1 if trace["textposition"] == "top right" else abs(x - right) < 0.1
+    assert len({(trace["textposition"], len(trace["text"])) for trace in drawn["data"] if "textposition" in trace}) < 4
 
 
 def test_a_message_to_oneself_in_a_long_ladder_is_a_stub() -> None:

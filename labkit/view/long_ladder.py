@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from labkit.view.arrow import Arrow
 from labkit.view.layout import Layout, silence
-from labkit.view.paper import BOTTOM_PX, LABEL_PX, LOOP, Paper, Trace, escape, label_place, lifelines, loop_side
+from labkit.view.paper import BOTTOM_PX, LABEL_PX, LOOP, Paper, Trace, escape, label_start, lifelines, loop_side
 from labkit.view.theme import Theme
 
 WINDOW_ROWS = 40
@@ -104,7 +104,7 @@ class _Sheet:
         steps = [
             {
                 "label": str(first + 1), "method": "relayout",
-                "args": [{"yaxis.range": self._paper.y_range(min(first, rows - seen))}],
+                "args": ["yaxis.range", self._paper.y_range(min(first, rows - seen))],
             }
             for first in range(0, rows, step)
         ]  # fmt: skip
@@ -182,11 +182,18 @@ class _Sheet:
         return right, left, (end > start) | (own & (side < 0))
 
     def _labels(self, hover: bool) -> list[Trace]:
-        """One trace for each way a label stands, each colour, and each length: WebGL centres a trace's labels alike."""
+        """One trace for each way a label stands and each colour.
+
+        WebGL moves the labels of a trace alike, so those that do not begin at their place need a trace for each length.
+        Most do: plotly takes 0.1 ms for a trace, and a label in the middle of a long arrow has a lifeline through it.
+        """
         labels = [self._label(arrow) for arrow in self._looks]
         words, xs = texts([label[0] for label in labels]), np.array([label[1] for label in labels], "f4")
         ways: dict[tuple[str, bool, int], int] = {}
-        way = np.array([ways.setdefault((*label[2:], len(label[0]) // 2), len(ways)) for label in labels])[self._look]
+        way = np.array([
+            ways.setdefault((position, refused, len(text) // 2 if position.endswith("left") else 0), len(ways))
+            for text, _, position, refused in labels
+        ])[self._look]  # fmt: skip
         told = self._hovers() if hover else None
         traces = []
         for (position, refused, _length), index in ways.items():
@@ -206,7 +213,7 @@ class _Sheet:
     def _label(self, arrow: Arrow) -> Label:
         text = ("✗ " if arrow.refused else "") + arrow.short_label
         start, end = self._layout.column[arrow.source], self._layout.column[arrow.target]
-        x, position = label_place(start, end, len(text), self._last)
+        x, position = label_start(start, end, len(text), self._last)
         return text, x, position, arrow.refused
 
     def _hovers(self) -> Texts:

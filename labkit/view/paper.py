@@ -173,13 +173,28 @@ def label_place(start: int, end: int, characters: int, last: int) -> tuple[float
         side = loop_side(start, last)
         return start + side * (LOOP + 0.03), "middle right" if side > 0 else "middle left"
     left, right = (start, end) if start < end else (end, start)
-    half = characters * CHARACTER_PX / 2 / ((NARROW_PX - LEFT_PX - RIGHT_PX) / (last + 0.7))
+    half = _label_width(characters, last) / 2
     middle = (left + right) / 2
     if middle + half > last + 0.35:
         return right - 0.03, "top left"
     if middle - half < -0.35:
         return left + 0.03, "top right"
     return middle, "top center"
+
+
+def label_start(start: int, end: int, characters: int, last: int) -> tuple[float, str]:
+    """The same for labels that begin where their arrow does from the left, or end at its right end."""
+    left, right = (start, end) if start < end else (end, start)
+    if left == right:
+        return label_place(start, end, characters, last)
+    if left + 0.03 + _label_width(characters, last) > last + 0.35:
+        return right - 0.03, "top left"
+    return left + 0.03, "top right"
+
+
+def _label_width(characters: int, last: int) -> float:
+    """Width of a label in distances between lifelines, in a narrow figure."""
+    return characters * CHARACTER_PX / ((NARROW_PX - LEFT_PX - RIGHT_PX) / (last + 0.7))
 
 
 def loop_side(place: int, last: int) -> int:
