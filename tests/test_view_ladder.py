@@ -71,7 +71,10 @@ def test_a_long_one_can_be_changed_and_copied() -> None:
     assert after["layout"]["yaxis"] == before["layout"]["yaxis"]
     assert after["layout"]["height"] == 321
     copied.data[-1].text = ["changed", *copied.data[-1].text[1:]]
-    assert json.loads(copied.to_json())["data"][-1]["text"] == ["changed", *before["data"][-1]["text"][1:]]
+    copied.layout.sliders[0].steps[1].label = "second"
+    after = json.loads(copied.to_json())
+    assert after["data"][-1]["text"] == ["changed", *before["data"][-1]["text"][1:]]
+    assert after["layout"]["sliders"][0]["steps"][1] == before["layout"]["sliders"][0]["steps"][1] | {"label": "second"}
     assert json.loads(drawn.to_json()) == before
 
 
@@ -200,7 +203,7 @@ def test_a_long_ladder_shows_the_same_arrows_and_words() -> None:
 
 
 def test_a_label_in_a_long_ladder_begins_at_its_arrow() -> None:
-    """At the left end, so that no lifeline goes through its middle; at the right one, it would leave a narrow figure."""
+    """At the left end, so that no lifeline goes through its middle; else at the right one, inside a narrow figure."""
     messages = repeated(recording("05"), 4)
     layout, drawn = lay_out(tell(messages, retransmissions=True)), figure(messages)
     by_row = dict(zip(layout.row, layout.drawing.arrows, strict=True))

@@ -7,6 +7,7 @@ of their own without empty strings: plotly.js loses labels of a trace with gaps 
 from __future__ import annotations
 
 import base64
+import pickle
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -47,6 +48,14 @@ class Texts(NDArray[np.object_]):
 def texts(strings: Sequence[str]) -> Texts:
     """Strings as a value of a trace."""
     return np.array(strings, object).view(Texts)
+
+
+class Steps(list[Trace]):
+    """Steps of a slider that plotly copies as one; twice it would walk through all their dicts and lists."""
+
+    def __deepcopy__(self, _memo: dict[int, Any] | None) -> Steps:
+        copied: Steps = pickle.loads(pickle.dumps(self))
+        return copied
 
 
 def long_figure(
@@ -101,13 +110,13 @@ class _Sheet:
     def _pages(self) -> list[Trace]:
         seen, rows = self._paper.seen_rows, self._layout.rows
         step = max(seen, -(-rows // _MOST_PAGES))
-        steps = [
+        steps = Steps(
             {
                 "label": str(first + 1), "method": "relayout",
                 "args": ["yaxis.range", self._paper.y_range(min(first, rows - seen))],
             }
             for first in range(0, rows, step)
-        ]  # fmt: skip
+        )  # fmt: skip
         faint = {"size": 11, "color": self._theme.faint_ink}
         return [{
             "active": 0, "steps": steps, "pad": {"t": 26, "b": 4}, "x": 0, "len": 1, "y": 0,
