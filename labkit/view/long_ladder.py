@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from labkit.view.arrow import Arrow
 from labkit.view.layout import Layout, silence
-from labkit.view.paper import BOTTOM_PX, LABEL_PX, LOOP, Paper, Trace, escape, label_start, lifelines, loop_side
+from labkit.view.paper import (
+    BOTTOM_PX,
+    LABEL_PX,
+    LOOP,
+    ROW_PX,
+    Paper,
+    Trace,
+    escape,
+    label_start,
+    lifelines,
+    loop_side,
+)
 from labkit.view.theme import Theme
 
 WINDOW_ROWS = 40
@@ -25,6 +36,8 @@ WINDOW_ROWS = 40
 _MOST_PAGES = 50
 """A slider with more steps cannot be aimed at; dragging moves by less."""
 _SLIDER_PX = 40
+_HOVER_PX = 2 * ROW_PX
+"""How far from the start of its label a message is shown: a word; WebGL measures along both axes."""
 
 _LOOK = attrgetter("message", "detail", "source", "target", "refused", "again")
 """What decides how an arrow and its label look, but for the colour; most come again and again."""
@@ -101,7 +114,7 @@ class _Sheet:
     def figure(self, hover: bool, highlight: Sequence[int]) -> Trace:
         layout = self._paper.figure_layout(highlight)
         layout["yaxis"] |= {"fixedrange": False, "tickvals": packed(self._row), "ticktext": self._tick_texts()}
-        layout |= {"dragmode": "pan", "sliders": self._pages()}
+        layout |= {"dragmode": "pan", "sliders": self._pages(), "hoverdistance": _HOVER_PX}
         return {"data": [*self._lifelines(), *self._shafts(), *self._labels(hover)], "layout": layout}
 
     def _tick_texts(self) -> Texts:
