@@ -15,7 +15,8 @@ ROW_PX = 31
 TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX = 90, 44, 92, 34
 NARROW_PX = 470
 """Labels are placed so that nothing is cut off in a figure of this width."""
-LABEL_PX, CHARACTER_PX = 12, 6.5
+LABEL_PX, CHARACTER_PX, CAPITAL_PX = 12, 6.5, 7.6
+"""Size of a label, width of one of its characters on average, and of one in a label of capitals."""
 LOOP = 0.3
 """Width of the loop of a message to itself, in distances between lifelines."""
 
@@ -173,7 +174,7 @@ def label_place(start: int, end: int, characters: int, last: int) -> tuple[float
         side = loop_side(start, last)
         return start + side * (LOOP + 0.03), "middle right" if side > 0 else "middle left"
     left, right = (start, end) if start < end else (end, start)
-    half = _label_width(characters, last) / 2
+    half = _width(characters * CHARACTER_PX, last) / 2
     middle = (left + right) / 2
     if middle + half > last + 0.35:
         return right - 0.03, "top left"
@@ -187,14 +188,14 @@ def label_start(start: int, end: int, characters: int, last: int) -> tuple[float
     left, right = (start, end) if start < end else (end, start)
     if left == right:
         return label_place(start, end, characters, last)
-    if left + 0.03 + _label_width(characters, last) > last + 0.35:
+    if left + 0.03 + _width(characters * CAPITAL_PX, last) > last + 0.35:
         return right - 0.03, "top left"
     return left + 0.03, "top right"
 
 
-def _label_width(characters: int, last: int) -> float:
-    """Width of a label in distances between lifelines, in a narrow figure."""
-    return characters * CHARACTER_PX / ((NARROW_PX - LEFT_PX - RIGHT_PX) / (last + 0.7))
+def _width(pixels: float, last: int) -> float:
+    """What is that wide in a narrow figure, in distances between lifelines."""
+    return pixels / ((NARROW_PX - LEFT_PX - RIGHT_PX) / (last + 0.7))
 
 
 def loop_side(place: int, last: int) -> int:
