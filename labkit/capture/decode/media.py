@@ -56,6 +56,7 @@ class LateMedia:
 
     def __init__(self, book: MediaBook, addresses: Addresses) -> None:
         self._book, self._addresses = book, addresses
+        self._media: set[int] = set()  # endpoints of RTP, as address << 16 | port: told without a look at their text
         self._waiting: deque[tuple[Candidates, frozenset[Endpoint]]] = deque()
         self._count = 0
         self.dropped = 0
@@ -105,13 +106,20 @@ class LateMedia:
     def _known(self, candidates: Candidates) -> tuple[Array, frozenset[Endpoint]]:
         """Which candidates come from or go to an announced endpoint, and all endpoints among them."""
         meta = candidates.meta
-        known = np.zeros(len(meta.frame), bool)
-        endpoints: list[Endpoint] = []
-        for address, port in ((meta.src, meta.src_port), (meta.dst, meta.dst_port)):
-            keys: Keys = (address << np.uint64(16)) | port
-            encoded = numbers(keys).dictionary_encode()
-            distinct = [(self._addresses.text(key >> 16), key & 0xFFFF) for key in encoded.dictionary.to_pylist()]
-            kinds = np.array([self._book.kinds.get(endpoint, 0) & IS_RTP for endpoint in distinct], bool)
-            known |= kinds[array_of(encoded.indices)]
-            endpoints += distinct
-        return known, frozenset(endpoints) if not known.all() else frozenset()
+        keys: Keys = np.concatenate((meta.src, meta.dst)) << np.uint64(16)
+        keys |= np.concatenate((meta.src_port, meta.dst_port))
+        encoded = numbers(keys).dictionary_encode()
+        distinct = encoded.dictionary.to_pylist()
+        media = np.array([key in self._media or self._is_media(key) for key in distinct], bool)
+        known = media[array_of(encoded.indices)].reshape(2, -1).any(axis=0)
+        return known, frozenset(map(self._endpoint, distinct)) if not known.all() else frozenset()
+
+    def _is_media(self, key: int) -> bool:
+        """Ask the book of an endpoint; what it has announced stays announced."""
+        if not self._book.kinds.get(self._endpoint(key), 0) & IS_RTP:
+            return False
+        self._media.add(key)
+        return True
+
+    def _endpoint(self, key: int) -> Endpoint:
+        return self._addresses.text(key >> 16), key & 0xFFFF

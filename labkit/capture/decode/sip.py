@@ -34,10 +34,10 @@ _HEADERS = {
 _TOKEN_END = bytes(
     1 if byte in b';,"' or 9 <= byte < 14 or 28 <= byte < 33 else 2 if byte >= 0x80 else 0 for byte in range(256)
 )
-_PLAIN_ADDRESS = re.compile(
-    rb'(?:"[ !#-;=\x3f-[\]-~]*" ?)?<sip:([!#-9=?A-Z[-~]+)@[!#-;=?-~]*>(?:;tag=([!#-+\-.-:<-~]+))?'
-).fullmatch
-"""The usual form of From and To; of any other, `fields.user_and_tag` knows better."""
+_ADDRESSES = re.compile(
+    r'^(?:(?:"[ !#-;=\x3f-[\]-~]*" ?)?<sip:([!#-9=?A-Z[-~]+)@[!#-;=?-~]*>(?:;tag=([!#-+\-.-:<-~]+))?|(.*))$', re.MULTILINE
+).findall
+"""Values of From and To, a line each: user and tag of the usual form; of any other, `fields.user_and_tag` knows better."""
 _BRANCH = int.from_bytes(b";branch=", "little")
 _MOST_PARAMETERS = 4
 """So many parameters of a Via are passed over quickly in search of the branch."""
@@ -191,15 +191,15 @@ def _columns(lines: _Lines, odd: dict[int, Row]) -> dict[str, pa.Array]:
                 columns[name] = text.chosen(every, which)
 
     add(which, [parsed or (None, None, None) for parsed in lines.start_lines], ("method", "status", "reason"))
-    readers: tuple[tuple[int, Callable[[bytes], Any], tuple[str, ...]], ...] = (
-        (_CALL_ID, _call_id, ("call_id",)),
-        (_CSEQ, _cseq, ("cseq", "cseq_method")),
-        (_FROM, _user_and_tag, ("from_user", "from_tag")),
-        (_TO, _user_and_tag, ("to_user", "to_tag")),
+    readers: tuple[tuple[int, Callable[[str], list[Any]], tuple[str, ...]], ...] = (
+        (_CALL_ID, _call_ids, ("call_id",)),
+        (_CSEQ, _cseqs, ("cseq", "cseq_method")),
+        (_FROM, _users_and_tags, ("from_user", "from_tag")),
+        (_TO, _users_and_tags, ("to_user", "to_tag")),
     )
     for header, reader, names in readers:
         which, values = text.distinct(raw, *lines.value(header))
-        add(which, [reader(value) for value in values], names)
+        add(which, reader(b"\n".join(values).decode("utf-8", "replace")), names)
     columns["branch"] = _branches(lines, odd)
     return columns
 
@@ -270,19 +270,18 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace").strip()
 
 
-def _call_id(value: bytes) -> tuple[str]:
-    return (_text(value),)
+# These read distinct values, a line each: a step for all of them costs less than to remember each.
 
 
-@lru_cache(maxsize=4096)
-def _cseq(value: bytes) -> tuple[int | None, str | None]:
-    return cseq_columns(_text(value))
+def _call_ids(values: str) -> list[tuple[str]]:
+    return [(value.strip(),) for value in values.split("\n")]
 
 
-@lru_cache(maxsize=16384)
-def _user_and_tag(value: bytes) -> tuple[str | None, str | None]:
-    plain = _PLAIN_ADDRESS(value)
-    if plain is None:
-        return user_and_tag(_text(value))
-    user, tag = plain.groups()
-    return user.decode(), tag.decode() if tag is not None else None
+def _cseqs(values: str) -> list[tuple[int | None, str | None]]:
+    return [cseq_columns(value.strip()) for value in values.split("\n")]
+
+
+def _users_and_tags(values: str) -> list[tuple[str | None, str | None]]:
+    return [
+        (user, tag or None) if user else user_and_tag(other.strip()) for user, tag, other in _ADDRESSES(values)
+    ]

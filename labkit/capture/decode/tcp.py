@@ -99,8 +99,10 @@ def reassembled(segments: Segments, streams: StreamReader, addresses: Addresses)
 
 def _messages(segments: Segments, begin: int, stop: int, ends: Ends, streams: StreamReader) -> Iterator[Found]:
     """The messages that one direction completes."""
-    control = np.flatnonzero(segments.flags[begin:stop] & _CONTROL)
-    opened = begin + int(control[-1]) + 1 if len(control) else begin
+    opened = stop
+    if stop - begin >= _FEW_SEGMENTS:
+        control = np.flatnonzero(segments.flags[begin:stop] & _CONTROL)
+        opened = begin + int(control[-1]) + 1 if len(control) else begin
     if stop - opened >= _FEW_SEGMENTS:
         yield from streams.feed_pieces(ends, _pieces(segments, begin, opened))
         begin = opened
