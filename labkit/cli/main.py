@@ -47,8 +47,8 @@ exit codes: 0 done; 1 tried, and it failed; 2 the command line is wrong; 3 somet
 Command = Callable[[argparse.Namespace], int]
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; every command module adds its own part."""
+def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; every command module named adds its own part."""
     parser = argparse.ArgumentParser(
         prog="./lab",
         description=DESCRIPTION,
@@ -58,14 +58,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error arose (for a report)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in names:
         import_module(f"labkit.cli.{name}").add(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    args = make_parser().parse_args(argv)
+    first = (sys.argv[1:] if argv is None else argv)[:1]
+    # What all the other commands import takes as long as to decode ten thousand packets.
+    args = make_parser(first if set(first) & set(COMMANDS) else COMMANDS).parse_args(argv)
     command: Command = args.run
     try:
         return command(args)

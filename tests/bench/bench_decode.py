@@ -76,7 +76,9 @@ def child(path: str, warm: bool) -> None:
 
 def run(command: list[str]) -> tuple[float, float, str]:
     """Run a command: user CPU in seconds, peak memory in MiB, output."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    # As users start it: what was imported once is there as bytecode.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         out = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
