@@ -111,7 +111,8 @@ class LateMedia:
         encoded = numbers(keys).dictionary_encode()
         distinct = encoded.dictionary.to_pylist()
         media = np.array([key in self._media or self._is_media(key) for key in distinct], bool)
-        known = media[array_of(encoded.indices)].reshape(2, -1).any(axis=0)
+        by_source, by_target = media[array_of(encoded.indices)].reshape(2, -1)
+        known = by_source | by_target
         return known, frozenset(map(self._endpoint, distinct)) if not known.all() else frozenset()
 
     def _is_media(self, key: int) -> bool:

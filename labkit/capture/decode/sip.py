@@ -35,9 +35,10 @@ _TOKEN_END = bytes(
     1 if byte in b';,"' or 9 <= byte < 14 or 28 <= byte < 33 else 2 if byte >= 0x80 else 0 for byte in range(256)
 )
 _ADDRESSES = re.compile(
-    r'^(?:(?:"[ !#-;=\x3f-[\]-~]*" ?)?<sip:([!#-9=?A-Z[-~]+)@[!#-;=?-~]*>(?:;tag=([!#-+\-.-:<-~]+))?|(.*))$', re.MULTILINE
+    r'^(?:(?:"[ !#-;=\x3f-[\]-~]*" ?)?<sip:([!#-9=?A-Z[-~]+)@[!#-;=?-~]*>(?:;tag=([!#-+\-.-:<-~]+))?|(.*))$',
+    re.MULTILINE,
 ).findall
-"""Values of From and To, a line each: user and tag of the usual form; of any other, `fields.user_and_tag` knows better."""
+"""Values of From and To, a line each: user and tag of the usual form; others whole, for `fields.user_and_tag`."""
 _BRANCH = int.from_bytes(b";branch=", "little")
 _MOST_PARAMETERS = 4
 """So many parameters of a Via are passed over quickly in search of the branch."""
@@ -282,6 +283,4 @@ def _cseqs(values: str) -> list[tuple[int | None, str | None]]:
 
 
 def _users_and_tags(values: str) -> list[tuple[str | None, str | None]]:
-    return [
-        (user, tag or None) if user else user_and_tag(other.strip()) for user, tag, other in _ADDRESSES(values)
-    ]
+    return [(user, tag or None) if user else user_and_tag(other.strip()) for user, tag, other in _ADDRESSES(values)]
