@@ -11,6 +11,7 @@ import subprocess
 import tracemalloc
 import warnings
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from capture_bench import frames, segment, segments
 
 from labkit.capture import decode as decoder
 from labkit.capture import streams
-from labkit.capture.decode import COLUMNS, Decoded, Decoder
+from labkit.capture.decode import COLUMNS, Decoded, Decoder, media
 from labkit.capture.decode.schema import PROTOCOLS, join, rows_of_batches
 from labkit.wire import pcap
 from labkit.wire.hep import HepPacket
@@ -342,6 +343,25 @@ def test_a_storm_of_half_open_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows == 0
     assert most < 20 << 20
     assert any("TCP connections were given up" in note for note in one.notes)
+
+
+def test_a_storm_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses that come once are forgotten; sound that waits for its SDP keeps its own, and no two are mixed up."""
+    monkeypatch.setattr(media, "_MOST_ADDRESSES", 100)
+    one, sdp = Decoder(**WAY), b"v=0\r\nc=IN IP6 2001:db8::9\r\nm=audio 4000 RTP/AVP 0\r\n"
+    invite = SIP.replace(b"Length: 0", b"Length: %d" % len(sdp)) + sdp
+    sources = [[f"2001:db8:1::{group + 1:x}:{number + 1:x}" for number in range(200)] for group in range(6)]
+    rows, remembered = [], 0
+    for group in sources:
+        sound = pcap.udp_frame("2001:db8::a", 4000, "2001:db8::9", 4000, b"\x80\0" + bytes(170))
+        sent = [pcap.udp_frame(source, 5060, "2001:db8::1", 5060, SIP) for source in group]
+        rows += one.feed_frames((0, 1, raw) for raw in (sound, *sent)).rows()
+        remembered = max(remembered, len(one._arrays().late._addresses))
+    rows += one.feed_frames([(0, 1, pcap.udp_frame("2001:db8::1", 5060, "2001:db8::2", 5060, invite))]).rows()
+    rows += one.finish().rows()
+    assert [row["src"] for row in rows if row.get("method")] == [*chain(*sources), "2001:db8::1"]
+    assert [(row["src"], row["dst"]) for row in rows if "ssrc" in row] == [("2001:db8::a", "2001:db8::9")] * 6
+    assert remembered < 310
 
 
 def test_lengths_that_promise_gigabytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -65,12 +66,11 @@ class Addresses:
     """Numbers for addresses: IPv4 its own 32 bits, IPv6 a number above them, given out as they are met."""
 
     _IPV6 = 1 << 40
-    _MOST = 1 << 20
 
     def __init__(self) -> None:
+        self._next = self._IPV6
         self._texts: dict[int, str] = {}
         self._keys: dict[bytes, int] = {}
-        self._known: dict[str, int] = {}
 
     def ipv6_keys(self, packed: Array) -> Keys:
         """Keys of addresses given as (n, 2) words of 64 bits in network order."""
@@ -80,22 +80,18 @@ class Addresses:
     def _ipv6(self, packed: bytes) -> int:
         key = self._keys.get(packed)
         if key is None:
-            key = self._keys[packed] = self._IPV6 + len(self._keys)
+            key = self._keys[packed] = self._next
+            self._next += 1
             self._texts[key] = str(ipaddress.IPv6Address(packed))
         return key
 
-    def key_of(self, text: str) -> int:
-        """The key of an address as text; -1 where it is none."""
-        key = self._known.get(text)
-        if key is None:
-            try:
-                address = ipaddress.ip_address(text)
-            except ValueError:
-                return -1
-            key = int(address) if address.version == 4 else self._ipv6(address.packed)
-            if len(self._known) < self._MOST:
-                self._known[text] = key
-        return key
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def keep_only(self, wanted: Iterable[int]) -> None:
+        """Forget all but the addresses with some keys. The key of a forgotten one is never given to another."""
+        self._texts = {key: self.text(key) for key in wanted}
+        self._keys = {self.packed(key): key for key in self._texts if key >= self._IPV6}
 
     def packed(self, key: int) -> bytes:
         """The address of a key as it stands in IP headers."""
@@ -106,6 +102,5 @@ class Addresses:
         text = self._texts.get(key)
         if text is None:
             text = f"{key >> 24}.{key >> 16 & 255}.{key >> 8 & 255}.{key & 255}"
-            if len(self._texts) < self._MOST:
-                self._texts[key] = text
+            self._texts[key] = text
         return text

@@ -101,7 +101,9 @@ class Bulk:
     def _turn(self, raw: Raw, first_number: int, columns: Columns) -> list[pa.RecordBatch]:
         turn = _Turn(self, raw, first_number, columns)
         turn.packets()
-        return turn.batches()
+        batches = turn.batches()
+        self.late.forget_addresses()
+        return batches
 
     def late_batches(self) -> list[pa.RecordBatch]:
         """Give the RTP packets that came before their announcement."""

@@ -16,6 +16,8 @@ from labkit.capture.media import IS_RTP, Endpoint, MediaBook
 
 _RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
 _MOST_WAITING = 1 << 20
+_MOST_ADDRESSES = 1 << 18
+"""So many are remembered from one piece of a capture to the next, beside those of waiting candidates."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class LateMedia:
         self._media: set[int] = set()  # endpoints of RTP, as address << 16 | port: told without a look at their text
         self._waiting: deque[tuple[Candidates, frozenset[Endpoint]]] = deque()
         self._count = 0
+        self._most_addresses = _MOST_ADDRESSES
         self.dropped = 0
         """Candidates forgotten because too many were waiting."""
 
@@ -92,6 +95,16 @@ class LateMedia:
             if len(rows.header):
                 found.append(rows)
         return found
+
+    def forget_addresses(self) -> None:
+        """Forget those that no candidate has, once there are very many: a capture may hold millions."""
+        if len(self._addresses) <= self._most_addresses:
+            return
+        sides = [side for candidates, _ in self._waiting for side in (candidates.meta.src, candidates.meta.dst)]
+        wanted = np.unique(np.concatenate(sides)).tolist() if sides else []
+        self._addresses.keep_only(wanted)
+        self._media.clear()
+        self._most_addresses = _MOST_ADDRESSES + len(wanted)
 
     def headers(self) -> Iterator[tuple[tuple[str, int, str, int], int, int, int]]:
         """Ends, SSRC, payload type and sequence number of the candidates that are kept."""
