@@ -15,16 +15,15 @@ A request that is meant for the server itself, as the third-party REGISTER is, i
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final
 
 from labkit.errors import SipError, StackError
 from labkit.peers.admission import answer_options
 from labkit.peers.agent import Agent
+from labkit.peers.application_role import ApplicationRole
 from labkit.peers.call import Call
 from labkit.peers.callee import is_usable_invite
 from labkit.peers.dialog_state import dialog_id
@@ -104,7 +103,7 @@ class ServedRequest:
             return {}
 
 
-class AppServer:
+class AppServer(ApplicationRole):
     """One application server on one UDP port."""
 
     def __init__(
@@ -163,13 +162,8 @@ class AppServer:
 
     # ---- switching on and off ---------------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Take the port and begin to listen.
-
-        Raises:
-            PortBusy: another program has it.
-            StackError: the address is none of this host.
-        """
-        await self._agent.start()
+        """Take the port and begin to listen; raises as ApplicationRole.start does."""
+        await super().start()
         self._proxy = StatelessProxy(
             self._agent.address,
             self._agent.port,
@@ -178,26 +172,7 @@ class AppServer:
             headers=self._headers,
         )
 
-    async def stop(self) -> None:
-        """Give the port back, without a word to anybody."""
-        self._agent.stop()
-        await asyncio.sleep(0)
-
-    async def __aenter__(self) -> AppServer:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     # ---- what a lesson asks -----------------------------------------------------------------------------------------
-    @property
-    def uri(self) -> str:
-        """The URI for an initial filter criterion: where this server listens right now."""
-        return f"sip:{self.name}@{self._agent.hostport}"
-
     def uri_for(self, user: str) -> str:
         """The same with another user part, so that several criteria can tell one server which of them it was."""
         return f"sip:{user}@{self._agent.hostport}"

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Final
 
 from labkit.errors import CallFailed, SmsError
 from labkit.peers.admission import answer_options
 from labkit.peers.agent import Agent
+from labkit.peers.application_role import ApplicationRole
 from labkit.peers.sms_queue import NOTHING, HeldSms, Item, Queue
 from labkit.peers.sms_requests import clock_of, criteria, number_of, service_info
 from labkit.peers.sms_sender import SmsSender
@@ -32,7 +32,7 @@ _UNKNOWN_SENDER, _NOT_IMPLEMENTED, _INVALID = 28, 69, 96
 _FCS_UNSUPPORTED = 0xA1
 
 
-class SmsCentre:
+class SmsCentre(ApplicationRole):
     """One short message centre on one UDP port."""
 
     def __init__(
@@ -91,36 +91,7 @@ class SmsCentre:
     def __repr__(self) -> str:
         return f"<short message centre {self.number}, {len(self._queue.items)} messages>"
 
-    # ---- switching on and off ---------------------------------------------------------------------------------------
-    async def start(self) -> None:
-        """Take the port and begin to listen.
-
-        Raises:
-            PortBusy: another program has it.
-            StackError: the address is none of this host.
-        """
-        await self._agent.start()
-
-    async def stop(self) -> None:
-        """Give the port back, without a word to anybody."""
-        self._agent.stop()
-        await asyncio.sleep(0)
-
-    async def __aenter__(self) -> SmsCentre:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     # ---- what a lesson asks -----------------------------------------------------------------------------------------
-    @property
-    def uri(self) -> str:
-        """The URI for filter criteria: where this centre listens right now."""
-        return f"sip:{self.name}@{self._agent.hostport}"
-
     def criteria(self, number: str) -> list[dict[str, Any]]:
         """The two filter criteria that a subscriber of this centre has, for `lab.hss.set_profile`.
 

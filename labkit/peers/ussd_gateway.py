@@ -8,17 +8,16 @@ things wrong on purpose (`labkit.peers.ussd_mistakes`).
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Final
 
 from labkit.errors import LessonError
 from labkit.peers.addressing import dialled_uri
 from labkit.peers.admission import answer_options
 from labkit.peers.agent import Agent
+from labkit.peers.application_role import ApplicationRole
 from labkit.peers.dialog_state import contact_uri
 from labkit.peers.mailbox import Mailbox
 from labkit.peers.transaction import ServerTransaction, Timers
@@ -53,7 +52,7 @@ class UssdRecord:
     """Error code, whoever said it; None without."""
 
 
-class UssdGateway:
+class UssdGateway(ApplicationRole):
     """One gateway on one UDP port."""
 
     def __init__(
@@ -108,36 +107,7 @@ class UssdGateway:
     def __repr__(self) -> str:
         return f"<USSD gateway {self.name}: {', '.join(self._menus)}>"
 
-    # ---- switching on and off ---------------------------------------------------------------------------------------
-    async def start(self) -> None:
-        """Take the port and begin to listen.
-
-        Raises:
-            PortBusy: another program has it.
-            StackError: the address is none of this host.
-        """
-        await self._agent.start()
-
-    async def stop(self) -> None:
-        """Give the port back, without a word to anybody."""
-        self._agent.stop()
-        await asyncio.sleep(0)
-
-    async def __aenter__(self) -> UssdGateway:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     # ---- what a lesson asks -----------------------------------------------------------------------------------------
-    @property
-    def uri(self) -> str:
-        """The URI for an initial filter criterion: where this gateway listens right now."""
-        return f"sip:{self.name}@{self._agent.hostport}"
-
     @property
     def dialogues(self) -> list[UssdRecord]:
         """Every dialogue so far, in order."""
