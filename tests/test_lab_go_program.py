@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import EngineMissing
-from labkit.lab.go_program import build_go_program, can_build, find_go_program
+from labkit.lab.go_program import build_go_program, find_go_program
 from labkit.lab.topology import ProgramSpec
 
 FAKE_GO = """#!/bin/sh
@@ -81,13 +81,11 @@ def test_no_fitting_go_is_one_sentence(module: Path, monkeypatch: pytest.MonkeyP
         install_go(module, version)
     else:
         monkeypatch.setenv("PATH", str(module.parent / "bin"))
-    reason = can_build(spec(module))
-    assert reason is not None
-    assert said in reason
-    assert "Go 1.22.4 or newer" in reason
-    assert "replay" in reason
-    with pytest.raises(EngineMissing):
-        build_go_program(spec(module), lambda line: None)
+    with pytest.raises(EngineMissing) as refusal:
+        build_go_program(spec(module), pytest.fail)
+    assert said in str(refusal.value)
+    assert "Go 1.22.4 or newer" in str(refusal.value)
+    assert "replay" in str(refusal.value)
 
 
 def test_a_build_that_fails_says_what_go_said(module: Path) -> None:

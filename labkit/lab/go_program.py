@@ -157,16 +157,6 @@ def _no_modules(name: str, stderr: str) -> str:
     )
 
 
-def can_build(spec: ProgramSpec) -> str | None:
-    """None where the program is there or can be built here, else the reason with its cure."""
-    try:
-        if not find_go_program(spec):
-            _require_go(spec)
-    except EngineMissing as error:
-        return str(error)
-    return None
-
-
 def _require_go(spec: ProgramSpec) -> None:
     wanted = _version(re.search(r"^go (\S+)", _read(spec.go_folder / "go.mod"), re.MULTILINE))
     words = ".".join(map(str, wanted))
