@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from decoder_ways import loops, way  # noqa: F401  # fixtures
 
 from labkit.cli.parts import missing_reason, required
 
-NEEDS = ("docker", "local", "tshark", "browser")
+NEEDS = ("docker", "local", "tshark", "browser", "native")
 """Markers that name something a machine may lack."""
 _THE_PERSONS = ("ENGINE", "NAME", "RECORD", "CASSETTES", "ROOT", "LAB", "NODE", "NO_VENV", "VENV", "PYTHON")
 """LABKIT_ variables that are about somebody's own lab or lesson; others describe the machine or this run."""

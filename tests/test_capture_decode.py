@@ -8,18 +8,13 @@ import struct
 
 import pytest
 from capture_bench import IMS, frames, recording, segment, segments
+from decoder_ways import WAY
 
 from labkit.capture import decode as decoder
 from labkit.capture.decode import COLUMNS, Decoded
 from labkit.wire import pcap
 
-WAY = {"few_frames": 0}
-
-
-@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["arrays", "one by one"])
-def way(request: pytest.FixtureRequest) -> None:
-    """Each test runs both ways of the decoder."""
-    WAY["few_frames"] = request.param
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def decode(raw: bytes) -> Decoded:

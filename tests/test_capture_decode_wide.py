@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from capture_bench import frames, segment, segments
+from decoder_ways import WAY
 
 from labkit.capture import decode as decoder
 from labkit.capture import streams
@@ -39,13 +40,7 @@ SIP = (
     b"To: <sip:bob@b>\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
 )
 CER = bytes.fromhex("0100001c8000010100000000000000010000000200000108") + bytes.fromhex("40000008")
-WAY = {"few_frames": 0}
-
-
-@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["arrays", "one by one"])
-def way(request: pytest.FixtureRequest) -> None:
-    """Each test runs both ways of the decoder."""
-    WAY["few_frames"] = request.param
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def decode(raw: bytes) -> Decoded:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from capture_bench import frames, segments
+from decoder_ways import WAY
 
 from labkit.capture import decode as decoder
 from labkit.capture.decode import Decoded
@@ -21,7 +22,7 @@ from labkit.capture.table import read_capture
 from labkit.wire.rpc import parse_evapi, parse_rpc, split_http
 
 RPC = Path(__file__).parent / "data" / "rpc"
-WAY = {"few_frames": 0}
+pytestmark = pytest.mark.usefixtures("way")
 ASK = b'{"method":"CoreSv1.Ping","params":[{}],"id":7}'
 REQUEST = (
     b"POST /jsonrpc HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ASK)
@@ -39,12 +40,6 @@ SIP = (
     b"OPTIONS sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bK1\r\nFrom: <sip:alice@a>;tag=f\r\n"
     b"To: <sip:bob@b>\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
 )
-
-
-@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["arrays", "one by one"])
-def way(request: pytest.FixtureRequest) -> None:
-    """Each test runs both ways of the decoder."""
-    WAY["few_frames"] = request.param
 
 
 def decode(raw: bytes) -> Decoded:

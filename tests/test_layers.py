@@ -17,8 +17,9 @@ PACKAGE = ROOT / "labkit"
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
-    "wire": {"errors"},
-    "capture": {"wire", "errors", "paths"},
+    "native": set(),
+    "wire": {"errors", "native"},
+    "capture": {"wire", "errors", "paths", "native"},
     "peers": {"wire", "errors", "paths"},
     "clients": {"peers", "wire", "errors", "paths"},
     "lab": {"peers", "clients", "capture", "wire", "errors", "paths"},
@@ -50,6 +51,19 @@ NOT_IN = {
     "practice": HEAVY,
 }
 """Room -> packages that no line of it imports, not even late."""
+DECODE_MANY = [
+    "arrays",
+    "bulk",
+    "columns",
+    "diameter",
+    "fragments",
+    "layers",
+    "media",
+    "sip",
+    "sip_heads",
+    "tcp",
+    "text",
+]
 IMPORTED_LATE_THEMSELVES = {
     "capture/story.py": {"pandas"},  # a kind of DataFrame; canon() imports it when it has made its rows
     "view/long_ladder.py": {"numpy"},  # its texts are a kind of array; ladder() imports it when a ladder is long
@@ -57,10 +71,7 @@ IMPORTED_LATE_THEMSELVES = {
     "clients/cgrates/rpc.py": {"httpx"},  # and these by whoever talks to CGrateS
     "clients/cgrates/blocking.py": {"httpx"},
     # the decoder's way for many frames at once; the decoder imports it when there are many
-    **{
-        f"capture/decode/{name}.py": {"numpy", "pyarrow"}
-        for name in ("arrays", "bulk", "columns", "diameter", "fragments", "layers", "media", "sip", "tcp", "text")
-    },
+    **{f"capture/decode/{name}.py": {"numpy", "pyarrow"} for name in DECODE_MANY},
 }
 """Modules that nothing imports early, and what they may therefore import at their top."""
 UNIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}

@@ -16,6 +16,8 @@ from labkit.errors import CaptureError
 from labkit.wire import pcap
 from labkit.wire.pcap_records import PADDING, RecordWalker
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 IMS = Path(__file__).parent / "data" / "ims"
 RECORDING = IMS / "01_first_registration.pcap"
 

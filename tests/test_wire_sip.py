@@ -28,6 +28,8 @@ from labkit.wire.sip import (
     split_stream,
 )
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 REGISTER_RFC3665 = crlf("""REGISTER sips:ss2.biloxi.example.com SIP/2.0
 Via: SIP/2.0/TLS client.biloxi.example.com:5061;branch=z9hG4bKnashds7
 Max-Forwards: 70

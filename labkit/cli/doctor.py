@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit import native
 from labkit.cli import exits
 from labkit.cli.parts import BROWSERS
 from labkit.cli.wipe import in_short
@@ -78,6 +79,7 @@ def examine() -> Iterator[Finding]:
     for check in (
         python,
         packages,
+        loops,
         disk,
         home,
         engines,
@@ -132,6 +134,19 @@ def packages() -> Iterator[Finding]:
             f"{len(other)} differ from requirements.lock, for example {other[0]}",
             "only `./lab test` minds",
         )
+
+
+def loops() -> Iterator[Finding]:
+    """The decoder's inner loops, in C where that could be compiled."""
+    if native.compiled is not None:
+        yield Finding("decoder", OK, "its inner loops are compiled")
+        return
+    yield Finding(
+        "decoder",
+        NOTE,
+        "its inner loops run in Python: all works, big captures and SIP take half as long again",
+        "apt-get install gcc libc6-dev python3-dev, then: .venv/bin/python -m labkit.native",
+    )
 
 
 def disk() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from labkit import native
 from labkit.cli.lessons import (
     CELL_TIMEOUT_S,
     IGNORED_TAG,
@@ -56,11 +57,13 @@ def required() -> tuple[str, ...]:
 
 
 def missing_reason(name: str) -> str | None:
-    """Return why "docker", "local", "tshark" or "browser" cannot be used here; None when it can."""
+    """Return why "docker", "local", "tshark", "browser" or "native" cannot be used here; None when it can."""
     if name == "tshark":
         return None if shutil.which("tshark") else "tshark is not installed"
     if name == "browser":
         return None if any(shutil.which(browser) for browser in BROWSERS) else "Chromium is not installed"
+    if name == "native":
+        return None if native.compiled is not None else "the inner loops are not compiled (python -m labkit.native)"
     from labkit.lab.choice import make_engine
 
     try:

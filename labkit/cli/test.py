@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="test labkit and every lesson with what this machine has",
         description="Run the unit tests, replay every lesson, and on each engine present run the live tests and the "
         "lessons live; then say in one table what ran and what did not, and why. Exit code 0: all that ran passed.",
-        epilog="LABKIT_REQUIRE=docker,local (also: tshark, browser) makes it a failure that one of them is missing.",
+        epilog="LABKIT_REQUIRE=docker,local (also: tshark, browser, native) makes it a failure that one is missing.",
     )
     parser.add_argument("--lesson", metavar="NN", help="only this lesson's notebook, every cell run and compared")
     parser.add_argument(

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from labkit import native
 
 MAGIC_US: Final = 0xA1B2C3D4
 MAGIC_NS: Final = 0xA1B23C4D
@@ -79,7 +82,7 @@ class Run:
     """Interfaces of the section; one for pcap."""
     first_number: int
     """Number of the first frame."""
-    offsets: list[int]
+    offsets: Sequence[int]
     """Offset of each record's (block's) header."""
 
     def packets(self) -> Iterator[Packet]:
@@ -196,21 +199,13 @@ class RecordWalker:
         return 0
 
     def _pcap_records(self, raw: bytes, position: int, size: int, runs: list[Run]) -> int:
-        captured_of = struct.Struct(self._order + "8xI").unpack_from
-        offsets: list[int] = []
-        append = offsets.append
-        last = size - 16
-        captured = 0
-        while position <= last:
-            stop = min(last, position + _STRETCH)
-            while position <= stop:
-                append(position)
-                (captured,) = captured_of(raw, position)
-                position += 16 + captured
-            if offsets[-_MANY_ALIKE:][0] == offsets[-1] - (_MANY_ALIKE - 1) * (16 + captured):
-                position = _pass_alike(raw, position, 16 + captured, size, offsets)
+        if native.compiled is not None:
+            found, position, captured = native.compiled.pcap_records(raw, position, size, self._order == ">")
+            offsets: Sequence[int] = memoryview(found).cast("q")
+        else:
+            offsets, position, captured = _records(raw, position, size, self._order)
         if position > size:
-            position = offsets.pop()
+            position, offsets = offsets[-1], offsets[:-1]
             if captured > _BIGGEST_BLOCK:
                 self._damaged(f"claims a frame of {captured} bytes", len(offsets))
             self._needed = 16 + captured
@@ -219,6 +214,7 @@ class RecordWalker:
 
     def _pcapng_blocks(self, raw: bytes, position: int, size: int, runs: list[Run]) -> int:
         run: Run | None = None
+        offsets = array("q")
         head = struct.Struct(self._order + "III").unpack_from
         while not self.damage and size - position >= 12:
             kind, length, word = head(raw, position)
@@ -237,14 +233,20 @@ class RecordWalker:
                 if not self._fits(kind, raw, position, length, word):
                     break
                 if run is None or run.kind != kind:
-                    run = Run(raw, kind, self._order, tuple(self._interfaces), self.count + 1, [])
+                    offsets = array("q")
+                    run = Run(raw, kind, self._order, tuple(self._interfaces), self.count + 1, offsets)
                     runs.append(run)
-                run.offsets.append(position)
+                offsets.append(position)
                 self.count += 1
             elif kind in (INTERFACE_DESCRIPTION, NAME_RESOLUTION):
                 run = None
                 self._note(kind, raw[position + 8 : position + length - 4])
             position += length
+            if kind == ENHANCED_PACKET and native.compiled is not None:
+                arguments = (raw, position, size, self._order == ">", len(self._interfaces))
+                more, position = native.compiled.packet_blocks(*arguments)
+                offsets.frombytes(more)
+                self.count += len(more) // offsets.itemsize
         return position
 
     def _fits(self, kind: int, raw: bytes, position: int, length: int, word: int) -> bool:
@@ -312,6 +314,24 @@ class RecordWalker:
     def _damaged(self, what: str, more: int = 0) -> None:
         count = self.count + more
         self.damage = f"The capture {what} after frame {count}: {count} whole frames were read."
+
+
+def _records(raw: bytes, position: int, size: int, order: str) -> tuple[list[int], int, int]:
+    """Walk over the records of a pcap, as `native.compiled.pcap_records` does."""
+    captured_of = struct.Struct(order + "8xI").unpack_from
+    offsets: list[int] = []
+    append = offsets.append
+    last = size - 16
+    captured = 0
+    while position <= last:
+        stop = min(last, position + _STRETCH)
+        while position <= stop:
+            append(position)
+            (captured,) = captured_of(raw, position)
+            position += 16 + captured
+        if offsets[-_MANY_ALIKE:][0] == offsets[-1] - (_MANY_ALIKE - 1) * (16 + captured):
+            position = _pass_alike(raw, position, 16 + captured, size, offsets)
+    return offsets, position, captured
 
 
 def _pass_alike(raw: bytes, position: int, stride: int, size: int, offsets: list[int]) -> int:

@@ -33,7 +33,7 @@ from labkit.wire.sip_grammar import (
     parse_via,
     split_list,
 )
-from labkit.wire.sip_head import VERSION, cut_head, one_length, parse_start_line, read_headers
+from labkit.wire.sip_head import VERSION, parse_start_line, read_head
 from labkit.wire.sip_reasons import REASONS
 from labkit.wire.sip_stream import MAX_BODY_BYTES, MAX_HEAD_BYTES, looks_like_sip, message_end, split_stream
 
@@ -256,10 +256,7 @@ def parse_message(raw: bytes) -> SipMessage:
     raw = bytes(raw)
     if raw[:1] in (b"\r", b"\n"):
         raw = raw.lstrip(b"\r\n")
-    lines, body_start = cut_head(raw)
-    method, uri, status, reason, version = parse_start_line(lines[0].removesuffix("\r"))
-    headers, lengths, body_start = read_headers(lines, raw, body_start)
-    length = one_length(lengths, raw)
+    (method, uri, status, reason, version), headers, length, body_start = read_head(raw)
     body_end = len(raw) if length is None else body_start + length
     if body_end > len(raw):
         raise SipError(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from labkit import native
 from labkit.errors import SipError
 from labkit.wire.sip_grammar import KNOWN_KEYS, TOKEN, header_key
 
@@ -30,11 +31,29 @@ StartLine = tuple[str, str, int, str, str]
 """Method, Request-URI, status, reason phrase, version."""
 
 
-def cut_head(raw: bytes) -> tuple[list[str], int]:
+def read_head(raw: bytes) -> tuple[StartLine, tuple[tuple[str, str], ...], int | None, int]:
+    """Read the head of a message.
+
+    Returns:
+        The start line; (name, value) pairs; what Content-Length says, None where it is absent; where the body begins.
+    Raises:
+        SipError: no SIP start line, a line that is no header, no end of the headers, a Content-Length that is no number
+            or that contradicts another one.
+    """
+    if native.compiled is not None and (found := native.compiled.sip_head_lines(raw)) is not None:
+        line, headers, length, body_start = found
+        return parse_start_line(line), headers, None if length < 0 else length, body_start
+    lines, body_start = _cut_head(raw)
+    start_line = parse_start_line(lines[0].removesuffix("\r"))
+    headers, lengths, body_start = _read_headers(lines, raw, body_start)
+    return start_line, headers, _one_length(lengths, raw), body_start
+
+
+def _cut_head(raw: bytes) -> tuple[list[str], int]:
     """Cut a message into lines, which may keep their CR, up to the end of its headers or somewhat beyond it.
 
     Returns:
-        Start line and other lines; where the body begins if none of them is empty, see `read_headers`.
+        Start line and other lines; where the body begins if none of them is empty, see `_read_headers`.
     Raises:
         SipError: no empty line ends the headers.
     """
@@ -74,13 +93,13 @@ def parse_start_line(line: str | bytes) -> StartLine:
     raise SipError(f"Not the first line of a SIP message: {line[:60]!r}", offset=0, spec="RFC 3261 section 7.1")
 
 
-def read_headers(
+def _read_headers(
     lines: Sequence[str], raw: bytes, body_start: int
 ) -> tuple[tuple[tuple[str, str], ...], list[str], int]:
     """Read the header lines of a message.
 
     Args:
-        lines: start line and other lines, as `cut_head` cuts them.
+        lines: start line and other lines, as `_cut_head` cuts them.
         raw: the message.
         body_start: where the body begins if none of the lines is empty.
     Returns:
@@ -137,7 +156,7 @@ def _offset_of_line(raw: bytes, number: int) -> int:
     return offset
 
 
-def one_length(lengths: Sequence[str], raw: bytes) -> int | None:
+def _one_length(lengths: Sequence[str], raw: bytes) -> int | None:
     """The length that Content-Length announces, None when it is absent.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from labkit.errors import SipError
-from labkit.wire.sip_head import BLANK_LINE, cut_head, one_length, parse_start_line, read_headers
+from labkit.wire.sip_head import BLANK_LINE, parse_start_line, read_head
 
 MAX_HEAD_BYTES: Final = 65535
 """Longest start line plus headers that a stream may send before it is given up."""
@@ -69,9 +69,8 @@ def message_end(stream: bytes, start: int = 0) -> int | None:
                 spec="RFC 3261 section 18.3",
             )
         return None
-    head = stream[start : blank.end()]
-    lines, body_start = cut_head(head)
-    length = one_length(read_headers(lines, head, body_start)[1], head) or 0
+    _, _, announced, _ = read_head(stream[start : blank.end()])
+    length = announced or 0
     if length > MAX_BODY_BYTES:
         raise SipError(
             f"Content-Length announces {length} bytes, more than the {MAX_BODY_BYTES} taken here",

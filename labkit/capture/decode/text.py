@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from labkit import native
 from labkit.capture.decode.arrays import Array, Ints, Raw, at
 from labkit.capture.decode.columns import array_of, coded, numbers, texts
 from labkit.wire.pcap_records import PADDING
@@ -70,6 +71,10 @@ def gathered(sources: Sequence[Raw], which: Array, starts: Array, sizes: Array) 
 
 def distinct(raw: Raw, starts: Array, sizes: Array) -> tuple[Array, list[bytes]]:
     """Give the number of each piece's value, and the distinct values."""
+    if native.compiled is not None:
+        which = np.empty(len(starts), np.int32)
+        parts = (np.ascontiguousarray(part, np.int64) for part in (starts, sizes))
+        return which, native.compiled.distinct(raw, *parts, which)
     encoded = views(raw, starts, sizes).dictionary_encode()
     return array_of(encoded.indices), encoded.dictionary.to_pylist()
 
