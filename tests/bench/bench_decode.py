@@ -6,6 +6,7 @@ Where FILE.truth.parquet lies beside a capture (one row a message, written by wh
 every row is held against it in the same run; else the messages of each frame are counted against tshark's. A speed
 counts only where the last column says "right". cold = a process with all imports, started as `./lab decode` starts;
 warm = the second reading in one process. Ratios are medians over pairs (ours, tshark's) run one after the other.
+LABKIT_PURE=1 leaves the compiled loops aside.
 """
 
 from __future__ import annotations
@@ -138,6 +139,9 @@ def main() -> None:
     if options.child:
         child(options.files[0], options.child == "warm")
         return
+    from labkit import native
+
+    print("inner loops:", "in Python" if native.compiled is None else "compiled")
     heads = ("tshark s", "warm s", "cold s", "x warm", "x cold", "MiB", "tshark", "ratio", "B/row")
     print(f"{'capture':18}" + "".join(f"{head:>9}" for head in heads) + "  rows")
     for path in options.files:
