@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import io
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from labkit.peers.hss.server import HssOptions, HssServer
@@ -150,13 +149,3 @@ async def running_hss(**options: Any) -> AsyncIterator[HssServer]:
     finally:
         await server.stop()
     assert not escaped, escaped
-
-
-def in_loop(test: Callable[..., Any]) -> Callable[..., Any]:
-    """Run an async test in a loop of its own, for at most 20 s."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
-
-    return run

@@ -8,7 +8,8 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from cx_client import REALM, SCSCF, USERS, CxClient, in_loop, outcome, running_hss
+from cx_client import REALM, SCSCF, USERS, CxClient, outcome, running_hss
+from in_loop import in_loop
 
 from labkit.clients.hss import HssClient
 from labkit.errors import LabkitError, StackError

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from in_loop import in_loop
 from sip_bytes import crlf, recorded_sip
-from ue_parts import QUICK, Peer, in_loop, owner, peer, until, uri
+from ue_parts import QUICK, Peer, owner, peer, until, uri
 
 from labkit.errors import CallFailed, StackError
 from labkit.peers.app_server import AppServer

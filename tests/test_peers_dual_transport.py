@@ -7,7 +7,8 @@ import socket
 from dataclasses import replace
 
 import pytest
-from ue_parts import QUICK, Peer, in_loop, owner, peer, say, two_phones, uri
+from in_loop import in_loop
+from ue_parts import QUICK, Peer, owner, peer, say, two_phones, uri
 
 from labkit.errors import CallFailed, PortBusy
 from labkit.peers.ue import UE

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 import pytest
-from cx_client import REALM, USERS, CxClient, in_loop, outcome, running_hss
+from cx_client import REALM, USERS, CxClient, outcome, running_hss
+from in_loop import in_loop
 
 from labkit.clients.hss import HssClient
 from labkit.errors import AkaError, LabkitError

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from cx_client import HSS, REALM, SCSCF, USERS, CxClient, in_loop, outcome, running_hss
+from cx_client import HSS, REALM, SCSCF, USERS, CxClient, outcome, running_hss
+from in_loop import in_loop
 
 from labkit.peers.hss import checks
 from labkit.wire import cx

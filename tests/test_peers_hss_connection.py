@@ -7,8 +7,9 @@ import contextlib
 import random
 
 import pytest
-from cx_client import HSS, REALM, USERS, CxClient, in_loop, outcome, running_hss
+from cx_client import HSS, REALM, USERS, CxClient, outcome, running_hss
 from ims_bytes import diameter_messages, one_of_each, recordings
+from in_loop import in_loop
 
 from labkit.peers.hss import connection as connection_module
 from labkit.wire import cx

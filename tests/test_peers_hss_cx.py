@@ -6,7 +6,8 @@ import asyncio
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from cx_client import HSS, REALM, SCSCF, USERS, CxClient, in_loop, outcome, running_hss
+from cx_client import HSS, REALM, SCSCF, USERS, CxClient, outcome, running_hss
+from in_loop import in_loop
 
 from labkit.errors import LabkitError
 from labkit.peers.hss.user import NOT_REGISTERED, REGISTERED, UNREGISTERED

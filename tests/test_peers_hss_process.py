@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cx_client import USERS, CxClient, in_loop, running_hss
+from cx_client import USERS, CxClient, running_hss
+from in_loop import in_loop
 
 from labkit.errors import PortBusy
 from labkit.peers.hss.__main__ import main

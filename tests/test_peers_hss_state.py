@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from cx_client import REALM, SCSCF, SUBSCRIBERS, USERS, CxClient, in_loop, running_hss
+from cx_client import REALM, SCSCF, SUBSCRIBERS, USERS, CxClient, running_hss
+from in_loop import in_loop
 
 from labkit.errors import LabkitError, StackError, TopologyError
 from labkit.peers.hss import state as state_module

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ue_parts import in_loop, owner, two_phones, uri
+from in_loop import in_loop
+from ue_parts import owner, two_phones, uri
 
 from labkit.errors import CallFailed
 from labkit.peers.ue import UE

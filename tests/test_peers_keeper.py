@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from ue_parts import REALM, Peer, in_loop, owner, peer, until
+from in_loop import in_loop
+from ue_parts import REALM, Peer, owner, peer, until
 
 from labkit.peers.keeper import refresh_after_s
 from labkit.peers.transaction import build_response

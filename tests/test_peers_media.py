@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from ue_parts import in_loop, two_phones, until, uri
+from in_loop import in_loop
+from ue_parts import two_phones, until, uri
 
 from labkit.errors import StackError
 from labkit.peers.media import AudioStream

@@ -6,7 +6,8 @@ import socket
 from typing import Any
 
 import pytest
-from ue_parts import in_loop, owner, uri
+from in_loop import in_loop
+from ue_parts import owner, uri
 
 from labkit.peers.ue import UE
 from labkit.wire.hep import HepPacket, parse_packet

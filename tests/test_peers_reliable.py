@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ue_parts import QUICK, first_lines, in_loop, lose, owner, peer, until, uri
+from in_loop import in_loop
+from ue_parts import QUICK, first_lines, lose, owner, peer, until, uri
 
 from labkit.errors import CallFailed
 from labkit.peers.transaction import build_response

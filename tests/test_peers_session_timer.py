@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from ue_parts import first_lines, in_loop, lose, owner, until, uri
+from in_loop import in_loop
+from ue_parts import first_lines, lose, owner, until, uri
 
 from labkit.peers.call import Call
 from labkit.peers.ue import UE

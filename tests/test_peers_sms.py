@@ -14,8 +14,9 @@ from labkit.peers.sms_centre import SmsCentre
 from labkit.peers.ue import UE
 from labkit.wire import sms
 from labkit.wire.sip import SipMessage
+from tests.in_loop import in_loop
 from tests.sms_network import SmsNetwork
-from tests.ue_parts import REALM, Owner, in_loop
+from tests.ue_parts import REALM, Owner
 
 NOON = "2026-11-28T12:30:00+01:00"
 ALICE, BOB = "+15550001", "+15550002"

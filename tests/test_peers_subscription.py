@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from in_loop import in_loop
 from sip_bytes import crlf, recorded_sip
-from ue_parts import QUICK, REALM, Peer, Play, in_loop, owner, peer, until
+from ue_parts import QUICK, REALM, Peer, Play, owner, peer, until
 
 from labkit.errors import CallFailed
 from labkit.peers.subscription import EventSubscription

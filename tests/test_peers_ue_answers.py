@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from in_loop import in_loop
 from sip_bytes import crlf
 from sip_torture import EVERYTHING
-from ue_parts import QUICK, Peer, in_loop, owner, peer, until
+from ue_parts import QUICK, Peer, owner, peer, until
 
 from labkit.errors import CallFailed
 from labkit.peers import transaction

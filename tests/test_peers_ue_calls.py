@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from ue_parts import QUICK, first_lines, in_loop, lose, owner, peer, say, silent, two_phones, until, uri
+from in_loop import in_loop
+from ue_parts import QUICK, first_lines, lose, owner, peer, say, silent, two_phones, until, uri
 
 from labkit.errors import CallFailed
 from labkit.peers.call import Call

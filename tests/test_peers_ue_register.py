@@ -6,7 +6,8 @@ import base64
 import hashlib
 
 import pytest
-from ue_parts import AUTN, OPC, QUICK, RAND, REALM, RES, SQN, K, in_loop, owner, peer, say, silent
+from in_loop import in_loop
+from ue_parts import AUTN, OPC, QUICK, RAND, REALM, RES, SQN, K, owner, peer, say, silent
 
 from labkit.errors import CallFailed, PortBusy, StackError
 from labkit.peers.ue import UE

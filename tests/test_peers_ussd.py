@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from in_loop import in_loop
 from sip_bytes import crlf
-from ue_parts import QUICK, REALM, in_loop, owner, peer, until, uri
+from ue_parts import QUICK, REALM, owner, peer, until, uri
 
 from labkit.errors import CallFailed, LessonError
 from labkit.peers.transaction import Timers

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 from labkit.peers.transaction import Timers, build_response
@@ -41,19 +40,6 @@ class Owner:
 def owner(name: str, **secret: Any) -> Owner:
     """A subscriber with an IMSI identity and one with a name in it."""
     return Owner(f"{name}-imsi@{REALM}", (f"sip:{name}-imsi@{REALM}", f"sip:{name}@{REALM}", "tel:+15550001"), **secret)
-
-
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test in an event loop of its own, for at most 20 seconds."""
-
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def bounded() -> None:
-            await asyncio.wait_for(test(*args, **kwargs), 20)
-
-        asyncio.run(bounded())
-
-    return run
 
 
 @asynccontextmanager

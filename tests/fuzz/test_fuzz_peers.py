@@ -13,10 +13,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from in_loop import in_loop
 from sip_bytes import all_recorded
 from test_fuzz_sip import MESSAGES, mutated, turns
 from test_peers_subscription import BEFORE, notify, subscribed
-from ue_parts import QUICK, in_loop, lose, owner, uri
+from ue_parts import QUICK, lose, owner, uri
 
 from labkit.errors import XmlError
 from labkit.peers.app_server import MODES, AppServer

@@ -14,9 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from in_loop import in_loop
 from sip_bytes import all_recorded
 from sip_torture import EVERYTHING
-from ue_parts import QUICK, first_lines, in_loop, lose, owner, uri
+from ue_parts import QUICK, first_lines, lose, owner, uri
 
 from labkit.errors import ProtocolError, SdpError, SipError
 from labkit.peers.transaction import Timers
