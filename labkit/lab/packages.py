@@ -29,14 +29,18 @@ def fetch_packages(spec: ProgramSpec, progress: Progress) -> None:
     """
     target = fetched_folder(spec)
     programs = target.parent
+    before = _identity(target)
     try:
-        (programs / "debs" / "partial").mkdir(parents=True, exist_ok=True)
+        programs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EngineMissing(f"cannot make {programs}: {describe(error)}") from error
     with file_lock(programs / "fetch.lock", lambda: progress("waiting for another process that fetches packages")):
+        if _identity(target) != before:
+            return  # somebody else has fetched them meanwhile, and may be running the program from there
         progress(f"fetching the packages of {spec.name} into {programs} (once; nothing is installed)")
         started = time.monotonic()
         try:
+            (programs / "debs" / "partial").mkdir(parents=True, exist_ok=True)
             debs = _download(spec, programs)
             _unpack(debs, target)
             for scratch in ("debs", "lists"):
@@ -44,6 +48,14 @@ def fetch_packages(spec: ProgramSpec, progress: Progress) -> None:
         except OSError as error:
             raise EngineMissing(f"cannot fetch {spec.name} into {programs}: {describe(error)}") from error
         progress(f"unpacked {len(debs)} packages in {time.monotonic() - started:.1f} s")
+
+
+def _identity(folder: Path) -> int | None:
+    """A number that changes when another folder takes this one's place; None while there is none."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _download(spec: ProgramSpec, programs: Path) -> list[Path]:
