@@ -186,6 +186,13 @@ def test_sip_over_tcp() -> None:
     assert found.columns["transport"] == ["tcp"] * 3
 
 
+def test_acknowledgements_alone() -> None:
+    """Segments that carry nothing, and nothing else of TCP, make no message and no trouble."""
+    alone = pcap.tcp_frame("10.0.0.1", 5060, "10.0.0.2", 5060, b"", sequence=1, flags=pcap.TCP_ACK)
+    assert decode(frames(alone, alone)).raw == []
+    assert decode(frames(alone, udp(SIP), alone)).raw == [SIP]
+
+
 def test_http_is_not_sip() -> None:
     """Neither by port nor by looks."""
     http = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

@@ -58,12 +58,12 @@ def segments_of(parts: list[tuple[Raw, Bodies]], first_number: int, times: Ints)
     columns: list[list[Array]] = []
     for number, (raw, bodies) in enumerate(parts):
         bodies = bodies.take(bodies.start + 14 <= bodies.end)
-        if not len(bodies.frame):
-            continue
         head = at(raw, _HEAD, bodies.start)
         start = np.minimum(bodies.start + np.maximum((head["offset"] >> 4).astype(np.int64) * 4, 20), bodies.end)
         kept = (bodies.end > start) | (head["flags"] & _CONTROL != 0)
         head, start, bodies = picked(head, kept), start[kept], bodies.take(kept)
+        if not len(start):
+            continue
         ends = [(bodies.src << np.uint64(16)) | head["src"], (bodies.dst << np.uint64(16)) | head["dst"]]
         fields = [head["sequence"].astype(np.int64), bodies.frame, head["flags"].astype(np.int64)]
         columns.append([*ends, *fields, start, bodies.end, np.full(len(start), number)])
