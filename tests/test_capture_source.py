@@ -170,7 +170,7 @@ def frames_of(packets: PacketSocket, count: int) -> list[tuple[int, bytes]]:
     give_up = time.monotonic() + 2
     while len(frames) < count and time.monotonic() < give_up:
         select.select([packets], [], [], 0.1)
-        frames += packets.read()
+        frames += packets.read().frames()
     return frames
 
 

@@ -59,6 +59,8 @@ DECODE_MANY = [
     "fragments",
     "layers",
     "media",
+    "plain",
+    "records",
     "sip",
     "sip_heads",
     "tcp",

@@ -21,7 +21,7 @@ import threading
 from typing import Any
 
 from labkit.capture.frame_filter import BIGGEST_FRAME, Choice, filter_program
-from labkit.capture.ring import FrameRing
+from labkit.capture.ring import Block, FrameRing, TimedFrame
 from labkit.errors import CaptureError
 from labkit.wire.pcap import pcap_header, pcap_record
 
@@ -35,9 +35,6 @@ _RECEIVE_BUFFER_BYTES = 16 << 20
 _MOST_AT_ONCE = 1000
 _USAGE = "[--until-eof] INTERFACE [NET] [and INTERFACE [NET]]"
 _TIMESPEC = struct.Struct("@qq" if ctypes.sizeof(ctypes.c_long) == 8 else "@ll")
-
-TimedFrame = tuple[int, bytes]
-"""The kernel's time of arrival in nanoseconds since 1970-01-01 UTC, and the frame from its Ethernet header on."""
 
 
 class PacketSocket:
@@ -101,14 +98,14 @@ class PacketSocket:
         except PermissionError:  # without CAP_NET_ADMIN the system's limit holds
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
-    def read(self) -> list[TimedFrame]:
+    def read(self) -> Block:
         """Give the frames that wait, as many as come at once; none when there is none now."""
         if self.ring is None:
-            return self._read_one_by_one()
-        while (frames := self.ring.read()) is not None:
-            if frames:
-                return frames
-        return []
+            return Block.of(self._read_one_by_one())
+        while (block := self.ring.read()) is not None:
+            if len(block):
+                return block
+        return Block.of([])
 
     def _read_one_by_one(self) -> list[TimedFrame]:
         frames: list[TimedFrame] = []
@@ -210,8 +207,8 @@ def _pump(packets: PacketSocket, ends: list[int]) -> None:
     while True:
         waiting: list[Any] = [packets, *ends]
         readable, _, _ = select.select(waiting, [], [])
-        while frames := packets.read():
-            _write(b"".join([pcap_record(time_ns, raw) for time_ns, raw in frames]))
+        while block := packets.read():
+            _write(b"".join([pcap_record(time_ns, raw) for time_ns, raw in block.frames()]))
         if packets.dropped() > lost:
             lost = packets.dropped()
             print(f"dropped {lost} frames", file=sys.stderr, flush=True)

@@ -149,8 +149,8 @@ class AfPacketSniffer:
         while True:
             waiting: list[Any] = [self._packets, self._wake[0]]
             readable, _, _ = select.select(waiting, [], [])
-            while frames := self._packets.read():
-                self._log.extend([(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in frames])
+            while block := self._packets.read():
+                self._log.extend([(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
             if self._wake[0] in readable:
                 return
 

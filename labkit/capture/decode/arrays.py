@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,19 @@ def picked(heads: Array, which: Array) -> Array:
     return found.view(dtype)
 
 
+def constant(value: Array, count: int) -> Array:
+    """Give the only element of an array `count` times, all of them in one place: see `is_constant`.
+
+    As `numpy.broadcast_to`, in a tenth of its time.
+    """
+    return np.ndarray((count,), value.dtype, value, strides=(0,))
+
+
+def is_constant(array: Array) -> bool:
+    """Tell at once that all elements are the same one; an array that was not made so may still hold equal ones."""
+    return array.strides == (0,) and len(array) > 0
+
+
 def looked_up(table: bytes, values: Bytes) -> Bytes:
     """Give table[value] of each byte; four times as fast as indexing with bytes."""
     return np.frombuffer(values.tobytes().translate(table), np.uint8).reshape(values.shape)
@@ -52,14 +65,19 @@ class Rows:
     def take(self, which: Array) -> Self:
         """Those at some indices, or those where a mask is true."""
         indices = np.flatnonzero(which) if which.dtype == bool else which
-        return type(self)(*(getattr(self, field.name)[indices] for field in fields(self)))
+        return type(self)(*[getattr(self, name)[indices] for name in self._names()])
 
     @classmethod
     def together(cls, parts: list[Self]) -> Self:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        return cls(*[np.concatenate([getattr(part, name) for part in parts]) for name in cls._names()])
+
+    @classmethod
+    def _names(cls) -> Iterable[str]:
+        """The fields; `dataclasses.fields` takes longer than all that is done with them where there are few rows."""
+        return cast("Iterable[str]", cls.__slots__)
 
 
 class Addresses:

@@ -9,34 +9,42 @@ import pyarrow as pa
 
 from labkit.capture.assembly import Assembly, flow_of, row_of
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, Raw, at, bytes_of, picked
-from labkit.capture.decode.columns import array_of, coded, column, numbers, times
+from labkit.capture.decode.arrays import (
+    Addresses,
+    Array,
+    Flags,
+    Ints,
+    Keys,
+    Raw,
+    at,
+    bytes_of,
+    constant,
+    is_constant,
+    picked,
+)
+from labkit.capture.decode.columns import array_of, coded, numbers, repeated, times
 from labkit.capture.decode.diameter import diameter_columns
 from labkit.capture.decode.fragments import reassemble
 from labkit.capture.decode.layers import Bodies, Fragments, Peeler
 from labkit.capture.decode.media import Candidates, LateMedia
 from labkit.capture.decode.meta import TRANSPORTS, Meta
+from labkit.capture.decode.plain import Frames, plain_media
+from labkit.capture.decode.records import Columns, of_block, of_frames, of_run
 from labkit.capture.decode.schema import batch_of_rows, in_order, schema_of
 from labkit.capture.decode.sip import sip_columns
 from labkit.capture.decode.tcp import Flows, reassembled, segments_of
 from labkit.capture.fields import Row
 from labkit.capture.packets import MOST_LAYERS, SCTP, TCP, UDP, Segment
+from labkit.capture.ring import Block
 from labkit.capture.streams import Message
-from labkit.wire.pcap_records import ENHANCED_PACKET, PADDING, Run
+from labkit.wire.pcap_records import Run
 
 _UDP_HEAD = np.dtype([("src", ">u2"), ("dst", ">u2"), ("size", ">u2")])
-_PCAP_RECORD = [("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("on_wire", "u4")]
-_PACKET_BLOCK = [
-    ("interface", "u4"),
-    ("high", "u4"),
-    ("low", "u4"),
-    ("captured", "u4"),
-    ("on_wire", "u4"),
-]
+_HEADER = np.zeros(256, np.int64)
+_HEADER[[UDP, TCP, SCTP]] = 8, 14, 4
+"""Of a packet with fewer bytes than these nothing can be told."""
 _TOKEN = np.zeros(256, bool)
 _TOKEN[[*b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.!%*_+`'~-"]] = True
-Columns = tuple[Ints, Array, Ints, Ints, Ints]
-"""Time, link type, start, captured size and size on the wire of some frames."""
 _LINE_END = np.zeros(256, bool)
 _LINE_END[[10, 13]] = True
 
@@ -84,22 +92,22 @@ class Bulk:
         self._protocols = protocols
         self._keep_raw = keep_raw
         self._addresses = Addresses()
-        self.late = LateMedia(assembly.book, self._addresses)
+        self.late = LateMedia(assembly.book, self._addresses, keep_raw)
 
     def run(self, run: Run) -> list[pa.RecordBatch]:
         """Read a run and give a batch for each protocol that was met."""
-        return self._turn(run.raw, run.first_number, times_of(run))
+        return self._turn(run.raw, of_run(run), run.first_number)
 
     def frames(self, frames: Sequence[tuple[int, int, bytes]], first_number: int) -> list[pa.RecordBatch]:
         """Read live frames, given as (nanoseconds since 1970, link type, bytes)."""
-        times, linktypes, parts = zip(*frames, strict=True)
-        size = np.fromiter(map(len, parts), np.int64, len(parts))
-        end = np.cumsum(size)
-        columns = (np.array(times, np.int64), np.array(linktypes, np.int64), end - size, size, size)
-        return self._turn(b"".join((*parts, PADDING)), first_number, columns)
+        return self._turn(*of_frames(frames), first_number)
 
-    def _turn(self, raw: Raw, first_number: int, columns: Columns) -> list[pa.RecordBatch]:
-        turn = _Turn(self, raw, first_number, columns)
+    def block(self, block: Block, first_number: int) -> list[pa.RecordBatch]:
+        """Read live frames as the kernel gave them."""
+        return self._turn(*of_block(block), first_number)
+
+    def _turn(self, raw: Raw, columns: Columns, first_number: int) -> list[pa.RecordBatch]:
+        turn = _Turn(self, raw, columns, first_number)
         turn.packets()
         batches = turn.batches()
         self.late.forget_addresses()
@@ -112,26 +120,35 @@ class Bulk:
     def rtp_batch(self, rows: Candidates) -> pa.RecordBatch:
         """Make a batch of RTP packets."""
         columns = rows.columns()
-        if rows.payload is not None:
-            columns["raw"] = column(rows.payload.tolist(), pa.large_binary())
+        if self._keep_raw:
+            columns["raw"] = rows.packets()
         return self.batch("rtp", rows.meta, columns)
 
     def batch(self, protocol: str, meta: Meta, columns: dict[str, pa.Array]) -> pa.RecordBatch:
         """Make a batch of what is common to all protocols and of a protocol's own columns."""
+        count = len(meta.frame)
         columns["frame"] = numbers(meta.frame.astype(np.uint32))
         columns["time"] = times(meta.time)
         for side, keys, ports in (("src", meta.src, meta.src_port), ("dst", meta.dst, meta.dst_port)):
-            encoded = numbers(keys).dictionary_encode()
-            words = [self._addresses.text(key) for key in encoded.dictionary.to_pylist()]
-            columns[side] = coded(array_of(encoded.indices), words)
+            columns[side] = self._addresses_column(keys)
             columns[f"{side}_port"] = numbers(ports)
-        columns["transport"] = coded(meta.transport, TRANSPORTS)
-        columns["protocol"] = coded(np.zeros(len(meta.frame), np.int8), [protocol])
+        if is_constant(meta.transport):
+            columns["transport"] = repeated(TRANSPORTS[meta.transport[0]], count, np.int8)
+        else:
+            columns["transport"] = coded(meta.transport, TRANSPORTS)
+        columns["protocol"] = repeated(protocol, count, np.int8)
         schema = schema_of(protocol, self._keep_raw)
         batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
         if in_order(meta.frame):
             return batch
         return batch.take(numbers(np.argsort(meta.frame, kind="stable")))
+
+    def _addresses_column(self, keys: Keys) -> pa.DictionaryArray:
+        text_of = self._addresses.text
+        if is_constant(keys):
+            return repeated(text_of(int(keys[0])), len(keys), np.int32)
+        encoded = numbers(keys).dictionary_encode()
+        return coded(array_of(encoded.indices), list(map(text_of, encoded.dictionary.to_pylist())))
 
 
 def batches_of_messages(found: list[Message], keep_raw: bool) -> list[pa.RecordBatch]:
@@ -145,66 +162,40 @@ def batches_of_messages(found: list[Message], keep_raw: bool) -> list[pa.RecordB
     return [batch_of_rows(protocol, some, keep_raw) for protocol, some in rows.items()]
 
 
-def times_of(run: Run) -> Columns:
-    """Time, link type, start, captured size and size on the wire of the frames of a run."""
-    if run.kind not in (0, ENHANCED_PACKET):
-        packets = list(run.packets())
-        columns = [(p.time_ns, p.linktype, p.start, p.captured, p.on_wire) for p in packets]
-        time, linktype, start, captured, on_wire = np.array(columns, np.int64).reshape(-1, 5).T
-        return time, linktype, start, captured, on_wire
-    offsets = np.array(run.offsets, np.int64)
-    if run.kind == 0:
-        record = at(run.raw, np.dtype([(name, run.order + kind) for name, kind in _PCAP_RECORD]), offsets)
-        interface = run.interfaces[0]
-        time = record["seconds"].astype(np.int64) * 10**9
-        time += record["fraction"].astype(np.int64) * (10**9 // interface.units_per_s)
-        start, linktype = offsets + 16, np.full(len(offsets), interface.linktype)
-    else:
-        record = at(run.raw, np.dtype([(name, run.order + kind) for name, kind in _PACKET_BLOCK]), offsets + 8)
-        time = _block_times(run, record)
-        start = offsets + 28
-        linktype = np.array([interface.linktype for interface in run.interfaces])[record["interface"]]
-    return time, linktype, start, record["captured"].astype(np.int64), record["on_wire"].astype(np.int64)
-
-
-def _block_times(run: Run, record: Array) -> Ints:
-    number = record["interface"].astype(np.int64)
-    ticks = (record["high"].astype(np.uint64) << np.uint64(32)) | record["low"].astype(np.uint64)
-    time = np.zeros(len(number), np.int64)
-    for index, interface in enumerate(run.interfaces):
-        mask = number == index
-        if not mask.any():
-            continue
-        units, offset = interface.units_per_s, interface.offset_s * 10**9
-        if 10**9 % units == 0:
-            time[mask] = (ticks[mask] * np.uint64(10**9 // units)).astype(np.int64) + offset
-        else:
-            time[mask] = [(tick * 10**9 // units + offset + 2**63) % 2**64 - 2**63 for tick in ticks[mask].tolist()]
-    return time
-
-
 class _Turn:
     """One run on its way from frames to batches."""
 
-    def __init__(self, bulk: Bulk, raw: Raw, first_number: int, columns: Columns) -> None:
+    def __init__(self, bulk: Bulk, raw: Raw, columns: Columns, first_number: int) -> None:
         self._bulk = bulk
         self._raw, self._first_number, self._columns = raw, first_number, columns
         self._assembly, self._addresses = bulk._assembly, bulk._addresses
         self._sip, self._diameter = _Messages(), _Messages()
         self._alone: list[Message] = []
         self._candidates: list[Candidates] = []
-        self._times = columns[0]
+        self._times = columns.time
 
     def packets(self) -> None:
         """Take all frames apart down to datagrams and segments."""
         raw, addresses = self._raw, self._addresses
-        _times, linktype, start, captured, on_wire = self._columns
-        whole, fragments = Peeler(raw, addresses).frames(linktype, start, start + captured, on_wire > captured)
+        columns, index = self._columns, np.arange(len(self._times))
+        if columns.all_ethernet:
+            frames = Frames(index + self._first_number, columns.time, columns.start, columns.captured)
+            media, told = plain_media(raw, frames)
+            if media is not None:
+                if "rtp" in self._bulk._protocols:
+                    self._candidates.append(media)
+                if told.all():
+                    return
+                index = np.flatnonzero(~told)
+                columns = columns.take(index)
+        end, cut = columns.start + columns.captured, columns.on_wire > columns.captured
+        whole, fragments = Peeler(raw, addresses).frames(index, columns.linktype, columns.start, end, cut)
         segments: list[tuple[Raw, Bodies]] = []
         for _ in range(MOST_LAYERS):
             if whole:
                 bodies = Bodies.together(whole)
-                self._assembly.packets.cut += int(np.count_nonzero(bodies.cut))
+                told = bodies.cut & (bodies.start + _HEADER[bodies.protocol] <= bodies.end)
+                self._assembly.packets.cut += int(np.count_nonzero(told))
                 segments.append((raw, bodies))
             pieces = Fragments.together(fragments) if fragments else None
             joined = reassemble(raw, pieces, self._assembly.fragments, addresses) if pieces is not None else None
@@ -278,11 +269,8 @@ class _Turn:
             which = which[~control]
         which = which[end[which] - start[which] >= 12]
         if len(which) and "rtp" in self._bulk._protocols:
-            payloads = None
-            if self._bulk._keep_raw:
-                listed = zip(start[which].tolist(), end[which].tolist(), strict=True)
-                payloads = np.array([bytes(raw[a:b]) for a, b in listed] + [b""], object)[:-1]
-            self._candidates.append(Candidates.read(raw, start[which], self._meta(bodies, head, which), payloads))
+            start, end = start[which], end[which]
+            self._candidates.append(Candidates.read(raw, start, end - start, self._meta(bodies, head, which)))
 
     def _meta(self, bodies: Bodies, head: Array, which: Ints, transport: int = 0) -> Meta:
         frame = bodies.frame[which]
@@ -294,7 +282,7 @@ class _Turn:
             head["src"].astype(np.uint16),
             bodies.dst[which],
             head["dst"].astype(np.uint16),
-            np.full(len(frame), transport, np.int8),
+            constant(np.array([transport], np.int8), len(frame)),
         )
 
     def _segments(

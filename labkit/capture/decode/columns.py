@@ -7,22 +7,34 @@ takes to decode some thousand packets. Here the buffers are handed over as they 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from labkit.capture.decode.arrays import Array, Flags
+from labkit.capture.decode.arrays import Array, Flags, is_constant
+
+_TIME, _LARGE_BINARY = pa.timestamp("ns", "UTC"), pa.large_binary()
+_MANY = 1024
+"""So many repetitions are remembered: more take longer to use than to make."""
+_FEW = 64
+"""So many words are looked up among those that were made before."""
+
+_arrow_type = lru_cache(pa.from_numpy_dtype)
 
 
 def numbers(values: Array, present: Flags | None = None) -> pa.Array:
     """Give an array of numbers or truth values as a column; absent where `present` is false."""
+    if is_constant(values) and present is None and len(values) <= _MANY:
+        return _repeated_number(values[0].item(), values.dtype, len(values))
     packed = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
-    return _column(pa.from_numpy_dtype(values.dtype), len(values), present, packed)
+    return _column(_arrow_type(values.dtype), len(values), present, packed)
 
 
 def times(nanoseconds: Array) -> pa.Array:
     """Give nanoseconds since 1970 as a column."""
-    return _column(pa.timestamp("ns", "UTC"), len(nanoseconds), None, np.ascontiguousarray(nanoseconds))
+    return _column(_TIME, len(nanoseconds), None, np.ascontiguousarray(nanoseconds))
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
@@ -50,7 +62,28 @@ def column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
 
 def coded(codes: Array, values: Sequence[str]) -> pa.DictionaryArray:
     """Give values[codes] as a dictionary; the values must differ from each other."""
-    return pa.DictionaryArray.from_arrays(numbers(codes), texts(values), safe=False)
+    words = _few_texts(tuple(values)) if len(values) <= _FEW else texts(values)
+    return pa.DictionaryArray.from_arrays(numbers(codes), words, safe=False)
+
+
+_few_texts = lru_cache(texts)  # those of one batch are mostly those of the next
+
+
+@lru_cache(maxsize=1024)
+def repeated(word: str, count: int, kind: type) -> pa.DictionaryArray:
+    """Give one string `count` times as a dictionary with indices of a type; batches of live media are much alike."""
+    return coded(np.zeros(count, kind), (word,))
+
+
+@lru_cache(maxsize=1024)
+def _repeated_number(value: int, dtype: np.dtype[Any], count: int) -> pa.Array:
+    return _column(_arrow_type(dtype), count, None, np.full(count, value, dtype))
+
+
+def equal_pieces(pieces: Array) -> pa.Array:
+    """Give an array of `V` (so many bytes) as a column of bytes."""
+    ends = np.arange(0, pieces.nbytes + 1, pieces.itemsize)
+    return _column(_LARGE_BINARY, len(pieces), None, ends, pieces)
 
 
 def array_of(found: pa.Array | pa.ChunkedArray) -> Array:

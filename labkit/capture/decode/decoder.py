@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from labkit.capture.decode.bulk import Bulk
+    from labkit.capture.ring import Block
 
 FEW_FRAMES = 64
 """So many frames at once are worth the fixed cost of arrays."""
@@ -172,6 +173,16 @@ class Decoder:
             found.arrow += self._arrays().frames(listed, self._frames + 1)
             self._late(found)
         self._frames += len(listed)
+        return found
+
+    def feed_block(self, block: Block) -> Found:
+        """Take live frames as the kernel gave them, numbered on from those before."""
+        if len(block) < self._few_frames or not len(block):
+            return self.feed_frames([(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
+        found = Found(keep_raw=self._keep_raw)
+        found.arrow += self._arrays().block(block, self._frames + 1)
+        self._late(found)
+        self._frames += len(block)
         return found
 
     def finish(self) -> Found:

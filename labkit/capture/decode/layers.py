@@ -122,13 +122,16 @@ class Peeler:
         self._whole: list[Bodies] = []
         self._fragments: list[Fragments] = []
 
-    def frames(self, linktype: Array, start: Ints, end: Ints, cut: Flags) -> tuple[list[Bodies], list[Fragments]]:
-        """Peel frames; give what UDP, TCP and SCTP packets and fragments carry."""
-        number = np.arange(len(start), dtype=np.int64)
-        alike = bool((linktype == linktype[:1]).all())  # as in nearly every capture
-        for kind in linktype[:1].tolist() if alike else np.unique(linktype).tolist():
-            which = number if alike else np.flatnonzero(linktype == kind)
-            self._link(int(kind), _Inside(which, start[which], end[which], cut[which]), 0)
+    def frames(
+        self, number: Ints, linktype: Array, start: Ints, end: Ints, cut: Flags
+    ) -> tuple[list[Bodies], list[Fragments]]:
+        """Peel frames, of which `number` is the index in the run; give what UDP, TCP, SCTP and fragments carry."""
+        frames = _Inside(number, start, end, cut)
+        if (linktype == linktype[:1]).all():  # as in nearly every capture
+            self._link(int(linktype[0]), frames, 0)
+            return self._whole, self._fragments
+        for kind in np.unique(linktype).tolist():
+            self._link(kind, frames.take(linktype == kind), 0)
         return self._whole, self._fragments
 
     def bodies(self, bodies: Bodies) -> tuple[list[Bodies], list[Fragments]]:

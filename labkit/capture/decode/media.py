@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from labkit.capture.decode.arrays import Addresses, Array, Ints, Keys, Raw, at, picked
-from labkit.capture.decode.columns import array_of, numbers
+from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, Keys, Raw, at, is_constant, picked
+from labkit.capture.decode.columns import array_of, equal_pieces, numbers
 from labkit.capture.decode.meta import Meta
+from labkit.capture.decode.text import gathered, views
 from labkit.capture.media import IS_RTP, Endpoint, MediaBook
 
 _RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
@@ -27,19 +28,33 @@ class Candidates:
     meta: Meta
     """Where they were seen."""
     header: Array
-    """Their RTP headers."""
-    payload: Array | None
-    """The whole packets, where they are to be kept."""
+    """Their RTP headers: the fields of _RTP, maybe among others."""
+    raw: Raw
+    """The bytes in which they lie."""
+    start: Ints
+    """Offset of each."""
+    size: Ints
+    """Bytes of each."""
 
     @classmethod
-    def read(cls, raw: Raw, start: Ints, meta: Meta, payload: Array | None) -> Candidates:
+    def read(cls, raw: Raw, start: Ints, size: Ints, meta: Meta) -> Candidates:
         """Read the headers."""
-        return cls(meta, at(raw, _RTP, start), payload)
+        return cls(meta, at(raw, _RTP, start), raw, start, size)
 
     def take(self, which: Array) -> Candidates:
         """Those at some indices, or those where a mask is true."""
-        payload = self.payload[which] if self.payload is not None else None
-        return Candidates(self.meta.take(which), picked(self.header, which), payload)
+        start, size = self.start[which], self.size[which]
+        return Candidates(self.meta.take(which), picked(self.header, which), self.raw, start, size)
+
+    def kept(self, whole: bool) -> Candidates:
+        """The same without the bytes around them; without their own too where only the headers are wanted."""
+        if not self.raw:  # kept before
+            return self
+        header = at(self.raw, _RTP, self.start)
+        if not whole:
+            return Candidates(self.meta, header, b"", self.start, self.size)
+        raw, start = gathered([self.raw], np.zeros(len(header), np.int64), self.start, self.size)
+        return Candidates(self.meta, header, raw, start, self.size)
 
     def columns(self) -> dict[str, pa.Array]:
         """Read the columns of RTP packets (RFC 3550 section 5.1)."""
@@ -52,12 +67,19 @@ class Candidates:
             "marker": numbers(second >= 0x80),
         }
 
+    def packets(self) -> pa.Array:
+        """Give the bytes of each, as a column."""
+        size = int(self.size[0])
+        if is_constant(self.size) or (self.size == size).all():
+            return equal_pieces(at(self.raw, f"V{size}", self.start))
+        return views(self.raw, self.start, self.size).cast(pa.large_binary())
+
 
 class LateMedia:
     """Tells RTP by the announcements; keeps what nothing has announced yet."""
 
-    def __init__(self, book: MediaBook, addresses: Addresses) -> None:
-        self._book, self._addresses = book, addresses
+    def __init__(self, book: MediaBook, addresses: Addresses, keep_raw: bool) -> None:
+        self._book, self._addresses, self._keep_raw = book, addresses, keep_raw
         self._media: set[int] = set()  # endpoints of RTP, as address << 16 | port: told without a look at their text
         self._waiting: deque[tuple[Candidates, frozenset[Endpoint]]] = deque()
         self._count = 0
@@ -67,10 +89,10 @@ class LateMedia:
 
     def sift(self, candidates: Candidates) -> Candidates:
         """Give the candidates that are RTP; keep the others."""
-        known, endpoints = self._known(candidates)
+        known, endpoints = self._known(candidates.meta)
         if known.all():
             return candidates
-        rest = candidates.take(~known)
+        rest = candidates.take(~known).kept(self._keep_raw)
         self._waiting.append((rest, endpoints))
         self._count += len(rest.header)
         while self._count > _MOST_WAITING:
@@ -116,20 +138,26 @@ class LateMedia:
             for src, src_port, dst, dst_port, ssrc, kind, sequence in zip(*ends, *fields, strict=True):
                 yield (text_of(src), src_port, text_of(dst), dst_port), ssrc, kind, sequence
 
-    def _known(self, candidates: Candidates) -> tuple[Array, frozenset[Endpoint]]:
-        """Which candidates come from or go to an announced endpoint, and all endpoints among them."""
-        meta = candidates.meta
-        keys: Keys = np.concatenate((meta.src, meta.dst)) << np.uint64(16)
-        keys |= np.concatenate((meta.src_port, meta.dst_port))
-        encoded = numbers(keys).dictionary_encode()
+    def _known(self, meta: Meta) -> tuple[Flags, frozenset[Endpoint]]:
+        """Which candidates come from or go to an announced endpoint, and all endpoints among them if not all do."""
+        sides = (meta.src, meta.src_port), (meta.dst, meta.dst_port)
+        if meta.one_stream:
+            keys = [int(address[0]) << 16 | int(port[0]) for address, port in sides]
+            known = np.full(len(meta.frame), any(map(self._is_media, keys)))
+            return known, frozenset(map(self._endpoint, keys)) if not known[0] else frozenset()
+        both: Keys = np.concatenate((meta.src, meta.dst)) << np.uint64(16)
+        both |= np.concatenate((meta.src_port, meta.dst_port))
+        encoded = numbers(both).dictionary_encode()
         distinct = encoded.dictionary.to_pylist()
-        media = np.array([key in self._media or self._is_media(key) for key in distinct], bool)
+        media = np.fromiter(map(self._is_media, distinct), bool, len(distinct))
         by_source, by_target = media[array_of(encoded.indices)].reshape(2, -1)
         known = by_source | by_target
         return known, frozenset(map(self._endpoint, distinct)) if not known.all() else frozenset()
 
     def _is_media(self, key: int) -> bool:
         """Ask the book of an endpoint; what it has announced stays announced."""
+        if key in self._media:
+            return True
         if not self._book.kinds.get(self._endpoint(key), 0) & IS_RTP:
             return False
         self._media.add(key)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labkit.capture.decode.arrays import Array, Ints, Keys, Rows
+from labkit.capture.decode.arrays import Array, Ints, Keys, Rows, is_constant
 
-TRANSPORTS = ["udp", "tcp", "sctp", "ws"]
+TRANSPORTS = ("udp", "tcp", "sctp", "ws")
 
 
 @dataclass(slots=True)
@@ -27,3 +27,8 @@ class Meta(Rows):
     """Port."""
     transport: Array
     """Index in TRANSPORTS."""
+
+    @property
+    def one_stream(self) -> bool:
+        """Whether all have the same ends, as far as that is known at once."""
+        return all(map(is_constant, (self.src, self.src_port, self.dst, self.dst_port)))

@@ -1,0 +1,155 @@
+"""Media as it nearly always travels, told in one look: RTP in UDP, in IPv4 without options, in an Ethernet frame.
+
+What is not told here goes through the layers one by one (`decode.layers`), where such a packet would come out the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, Rows, at, bytes_of, constant, picked
+from labkit.capture.decode.media import Candidates
+from labkit.capture.decode.meta import TRANSPORTS, Meta
+from labkit.capture.packets import ETHERTYPE_IPV4, PORT_GTP_U, PORT_VXLAN, UDP
+
+_HEAD_AT = 12
+"""The Ethertype; the hardware addresses before it tell nothing."""
+_HEAD = np.dtype(
+    [
+        ("ethertype", ">u2"),
+        ("version", "u1"),
+        ("tos", "u1"),
+        ("total", ">u2"),
+        ("id", ">u2"),
+        ("fragment", ">u2"),
+        ("ttl", "u1"),
+        ("protocol", "u1"),
+        ("checksum", ">u2"),
+        ("src", ">u4"),
+        ("dst", ">u4"),
+        ("src_port", ">u2"),
+        ("dst_port", ">u2"),
+        ("size", ">u2"),
+        ("sum", ">u2"),
+        ("first", "u1"),
+        ("second", "u1"),
+        ("sequence", ">u2"),
+        ("timestamp", ">u4"),
+        ("ssrc", ">u4"),
+        ("payload", "V6"),
+    ]
+)
+"""From the Ethertype on; the first bytes of the sound make it six words of 64 bits."""
+_BEFORE_IP, _BEFORE_UDP, _BEFORE_RTP = 14, 20, 8
+"""Bytes of each header before the next one."""
+_RTP_AT = _BEFORE_IP + _BEFORE_UDP + _BEFORE_RTP
+_SMALLEST_RTP = 12
+_BIGGEST_FRAME = 1 << 17
+"""No IPv4 packet makes a bigger one."""
+_NATIVE = {"src": np.uint64, "src_port": np.uint16, "dst": np.uint64, "dst_port": np.uint16, "size": np.int64}
+"""Fields of the header that rows need, and what numpy computes with."""
+_OVER_UDP = np.array([TRANSPORTS.index("udp")], np.int8)
+
+
+def _words(**fields: int) -> Array:
+    """A header with some fields set, as words."""
+    head = np.zeros(1, _HEAD)
+    for name, value in fields.items():
+        head[name] = value
+    return head.view(np.uint64)
+
+
+_RULES = {"ethertype": 0xFFFF, "version": 0xFF, "fragment": 0x3FFF, "protocol": 0xFF}
+_RULED = _words(**_RULES)
+"""The bits that are the same in all such packets..."""
+_WANTED = _words(ethertype=ETHERTYPE_IPV4, version=0x45, protocol=UDP)
+"""... and what they are."""
+_ENDS = {"src": 0xFFFFFFFF, "dst": 0xFFFFFFFF, "src_port": 0xFFFF, "dst_port": 0xFFFF}
+_STREAM = _words(**_RULES, **_ENDS, total=0xFFFF, size=0xFFFF)
+"""The bits that are the same in all packets of a stream, where the codec gives packets of one size."""
+
+
+@dataclass(slots=True)
+class Frames(Rows):
+    """Ethernet frames."""
+
+    number: Ints
+    """Number of the frame."""
+    time: Ints
+    """Nanoseconds since 1970."""
+    start: Ints
+    """Offset of its first byte."""
+    captured: Ints
+    """Bytes of it that are there."""
+
+
+def plain_media(raw: Raw, frames: Frames) -> tuple[Candidates | None, Flags]:
+    """Give the packets that may be RTP among frames, None without any, and which frames they are.
+
+    Args:
+        raw: the bytes in which the frames lie, with PADDING behind them.
+        frames: at least one.
+    """
+    plain = bytes_of(raw)[frames.start + _RTP_AT] & 0xC0 == 0x80
+    frames = frames if plain.all() else frames.take(plain)
+    if not len(frames.start):
+        return None, plain
+    head = at(raw, _HEAD, frames.start + _HEAD_AT)
+    words = head.view(np.uint64).reshape(-1, _RULED.size)
+    stream = None if ((words ^ words[0]) & _STREAM).any() else _stream((words[0] & _STREAM).tobytes())
+    if stream is not None:
+        told = np.full(len(head), stream.plain and stream.captured <= frames.captured.min())
+    else:
+        told = _is_plain(head, words, frames.captured)
+    told &= head["second"] & 0xE0 != 0xC0  # RTCP: 192 to 223
+    if not told.all():
+        plain[plain] = told
+        if not told.any():
+            return None, plain
+        frames, head = frames.take(told), picked(head, np.flatnonzero(told))
+    ends = _ends(head) if stream is None else [constant(column, len(head)) for column in stream.ends]
+    src, src_port, dst, dst_port, size = ends
+    meta = Meta(frames.number, frames.time, src, src_port, dst, dst_port, constant(_OVER_UDP, len(head)))
+    return Candidates(meta, head, raw, frames.start + _RTP_AT, size), plain
+
+
+def _is_plain(head: Array, words: Array, captured: Array | int) -> Flags:
+    """Which headers are as described above, of packets that are whole."""
+    plain: Flags = ((words & _RULED) == _WANTED).all(axis=1)
+    total, size = head["total"].astype(np.int64), head["size"].astype(np.int64)
+    plain &= (total + _BEFORE_IP <= captured) & (size + _BEFORE_UDP <= total)
+    plain &= size >= _BEFORE_RTP + _SMALLEST_RTP
+    source, target = head["src_port"], head["dst_port"]  # of tunnels the layers know more
+    plain &= (target != PORT_VXLAN) & (target != PORT_GTP_U) & (source != PORT_GTP_U)
+    return plain
+
+
+def _ends(head: Array) -> list[Array]:
+    """Source, destination and size of RTP packets, see _NATIVE."""
+    columns = [head[name].astype(kind) for name, kind in _NATIVE.items()]
+    columns[-1] -= _BEFORE_RTP
+    return columns
+
+
+class _Stream(NamedTuple):
+    """What all packets of a stream have in common."""
+
+    plain: bool
+    """Whether they are as described above, where they are whole."""
+    captured: int
+    """Bytes of a whole frame."""
+    ends: list[Array]
+    """Of one packet, see `_ends`."""
+
+
+@lru_cache
+def _stream(common: bytes) -> _Stream:
+    """Look at what all packets of a stream have in common: once, however often there are some."""
+    words = np.frombuffer(common, np.uint64).reshape(1, -1)
+    head = words.view(_HEAD)[:, 0]
+    plain = _is_plain(head, words, _BIGGEST_FRAME)[0]
+    return _Stream(bool(plain), int(head["total"][0]) + _BEFORE_IP, _ends(head))
