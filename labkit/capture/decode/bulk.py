@@ -37,6 +37,7 @@ from labkit.capture.fields import Row
 from labkit.capture.packets import MOST_LAYERS, SCTP, TCP, UDP, Segment
 from labkit.capture.ring import Block
 from labkit.capture.streams import Message
+from labkit.wire.pcap import Frame
 from labkit.wire.pcap_records import Run
 
 _UDP_HEAD = np.dtype([("src", ">u2"), ("dst", ">u2"), ("size", ">u2")])
@@ -47,6 +48,9 @@ _TOKEN = np.zeros(256, bool)
 _TOKEN[[*b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.!%*_+`'~-"]] = True
 _LINE_END = np.zeros(256, bool)
 _LINE_END[[10, 13]] = True
+
+Many = tuple[list[Message], list[pa.RecordBatch]]
+"""What was read one by one, and a batch for each protocol of what was read by arrays."""
 
 
 class _Messages:
@@ -87,31 +91,32 @@ class _Messages:
 class Bulk:
     """Reads runs of records; what it must remember between them it shares with an `Assembly`."""
 
-    def __init__(self, assembly: Assembly, protocols: frozenset[str], keep_raw: bool) -> None:
+    def __init__(self, assembly: Assembly, protocols: frozenset[str], keep_raw: bool, few_frames: int) -> None:
         self._assembly = assembly
         self._protocols = protocols
         self._keep_raw = keep_raw
+        self._few_frames = few_frames
         self._addresses = Addresses()
         self.late = LateMedia(assembly.book, self._addresses, keep_raw)
 
-    def run(self, run: Run) -> list[pa.RecordBatch]:
-        """Read a run and give a batch for each protocol that was met."""
+    def run(self, run: Run) -> Many:
+        """Read a run."""
         return self._turn(run.raw, of_run(run), run.first_number)
 
-    def frames(self, frames: Sequence[tuple[int, int, bytes]], first_number: int) -> list[pa.RecordBatch]:
+    def frames(self, frames: Sequence[tuple[int, int, bytes]], first_number: int) -> Many:
         """Read live frames, given as (nanoseconds since 1970, link type, bytes)."""
         return self._turn(*of_frames(frames), first_number)
 
-    def block(self, block: Block, first_number: int) -> list[pa.RecordBatch]:
+    def block(self, block: Block, first_number: int) -> Many:
         """Read live frames as the kernel gave them."""
         return self._turn(*of_block(block), first_number)
 
-    def _turn(self, raw: Raw, columns: Columns, first_number: int) -> list[pa.RecordBatch]:
+    def _turn(self, raw: Raw, columns: Columns, first_number: int) -> Many:
         turn = _Turn(self, raw, columns, first_number)
         turn.packets()
         batches = turn.batches()
         self.late.forget_addresses()
-        return batches
+        return turn.alone, batches
 
     def late_batches(self) -> list[pa.RecordBatch]:
         """Give the RTP packets that came before their announcement."""
@@ -170,17 +175,17 @@ class _Turn:
         self._raw, self._first_number, self._columns = raw, first_number, columns
         self._assembly, self._addresses = bulk._assembly, bulk._addresses
         self._sip, self._diameter = _Messages(), _Messages()
-        self._alone: list[Message] = []
+        self.alone: list[Message] = []
+        """What was read one by one."""
         self._candidates: list[Candidates] = []
         self._times = columns.time
 
     def packets(self) -> None:
-        """Take all frames apart down to datagrams and segments."""
-        raw, addresses = self._raw, self._addresses
+        """Find messages in all frames."""
         columns, index = self._columns, np.arange(len(self._times))
         if columns.all_ethernet:
             frames = Frames(index + self._first_number, columns.time, columns.start, columns.captured)
-            media, told = plain_media(raw, frames)
+            media, told = plain_media(self._raw, frames)
             if media is not None:
                 if "rtp" in self._bulk._protocols:
                     self._candidates.append(media)
@@ -188,6 +193,22 @@ class _Turn:
                     return
                 index = np.flatnonzero(~told)
                 columns = columns.take(index)
+        if len(index) < self._bulk._few_frames:
+            self._one_by_one(index, columns)
+        else:
+            self._layers(index, columns)
+
+    def _one_by_one(self, index: Ints, columns: Columns) -> None:
+        """Read frames that are too few for arrays: what is left where all else is media."""
+        fields = (index, columns.time, columns.linktype, columns.start, columns.captured, columns.on_wire)
+        for number, time_ns, linktype, start, size, on_wire in zip(*(field.tolist() for field in fields), strict=True):
+            raw = bytes(self._raw[start : start + size])
+            frame = Frame(number + self._first_number, time_ns, linktype, raw, wire_size_bytes=on_wire)
+            self.alone += self._assembly.frame(frame)
+
+    def _layers(self, index: Ints, columns: Columns) -> None:
+        """Peel frames down to datagrams and segments, and read those."""
+        raw, addresses = self._raw, self._addresses
         end, cut = columns.start + columns.captured, columns.on_wire > columns.captured
         whole, fragments = Peeler(raw, addresses).frames(index, columns.linktype, columns.start, end, cut)
         segments: list[tuple[Raw, Bodies]] = []
@@ -231,7 +252,7 @@ class _Turn:
         hep = word == 0x33504548  # "HEP3"
         if hep.any():
             for segment in self._segments(raw, bodies, head, start, end, words[hep]):
-                self._alone += self._assembly.copy(segment)
+                self.alone += self._assembly.copy(segment)
             words = words[~hep]
         blank = np.flatnonzero(_LINE_END[first] & filled)
         skip = np.zeros(len(start), np.int64)
@@ -263,7 +284,7 @@ class _Turn:
         if control.any():
             for segment in self._segments(raw, bodies, head, start, end, which[control]):
                 messages, decided = self._assembly.media(segment)
-                self._alone += messages
+                self.alone += messages
                 if not decided:
                     self._assembly.wait(segment)
             which = which[~control]
@@ -310,7 +331,7 @@ class _Turn:
         head = at(raw, _UDP_HEAD, bodies.start)
         start = np.minimum(bodies.start + 12, bodies.end)
         for segment in self._segments(raw, bodies, head, start, bodies.end, np.arange(len(start))):
-            self._alone += self._assembly.noted(self._assembly.sctp.feed(segment))
+            self.alone += self._assembly.noted(self._assembly.sctp.feed(segment))
 
     def _tcp(self, parts: list[tuple[Raw, Bodies]]) -> None:
         segments = segments_of(parts, self._first_number, self._times)
@@ -321,7 +342,7 @@ class _Turn:
             if some.protocol in found:
                 found[some.protocol].add(source, target, some)
             else:  # JSON-RPC, evapi: few of these, and each is JSON to be read by itself
-                self._alone += self._assembly.noted(some.messages())
+                self.alone += self._assembly.noted(some.messages())
         for messages, flows in ((self._sip, found["sip"]), (self._diameter, found["diameter"])):
             if flows.parts:
                 messages.add_flows(flows)
@@ -337,8 +358,6 @@ class _Turn:
             raw, starts, ends, meta = self._diameter.together()
             columns = diameter_columns(raw, starts, ends)
             found.append(self._finished("diameter", meta, columns, raw, starts, ends))
-        wanted = [message for message in self._alone if message.protocol in bulk._protocols]
-        found += batches_of_messages(wanted, bulk._keep_raw)
         for candidates in self._candidates:
             rows = bulk.late.sift(candidates)
             if len(rows.header):

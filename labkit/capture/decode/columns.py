@@ -95,6 +95,18 @@ def array_of(found: pa.Array | pa.ChunkedArray) -> Array:
     return array
 
 
+def values_of(found: pa.Array) -> list[Any]:
+    """Give a column as Python values, absent ones as None; times as nanoseconds.
+
+    For words and times `to_pylist` takes fifty times as long: it makes an Arrow scalar of each.
+    """
+    if pa.types.is_dictionary(found.type):
+        words = dict(enumerate(found.dictionary.to_pylist()))
+        return list(map(words.get, found.indices.to_pylist()))
+    values: list[Any] = (found.view(pa.int64()) if pa.types.is_timestamp(found.type) else found).to_pylist()
+    return values
+
+
 def _pieces(kind: pa.DataType, values: Sequence[bytes | None], offset: type) -> pa.Array:
     filled = [value or b"" for value in values]
     ends: Array = np.zeros(len(filled) + 1, offset)

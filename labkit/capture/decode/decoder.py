@@ -21,11 +21,13 @@ from labkit.wire.pcap_records import RecordWalker, Run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from labkit.capture.decode.bulk import Bulk
+    from labkit.capture.decode.bulk import Bulk, Many
     from labkit.capture.ring import Block
 
 FEW_FRAMES = 64
 """So many frames at once are worth the fixed cost of arrays."""
+_MEDIA_EARLIER = 4
+"""Of media a quarter of that: they have little in them."""
 PIECE_BYTES = 8 << 20
 """So much at once: less shows the fixed cost of a piece, more falls out of the processor's cache."""
 
@@ -101,7 +103,7 @@ class Decoder:
             keep_raw: give the bytes of the messages too.
             guess_rtp: at the end, take for RTP what behaves like it although no SDP announced it.
             few_frames: below this many frames in a feed they are read one by one, else by arrays; 0 for always
-                arrays. Both give the same.
+                arrays. Both give the same. Live media are read by arrays from a quarter of that on.
         """
         self._protocols = frozenset(protocols)
         self._keep_raw = keep_raw
@@ -166,22 +168,20 @@ class Decoder:
         """Take live frames: (nanoseconds since 1970, link type, bytes), numbered on from those before."""
         found = Found(keep_raw=self._keep_raw)
         listed = list(frames)
-        if len(listed) < max(self._few_frames, 1):
+        if self._are_few(len(listed)):
             numbered = enumerate(listed, self._frames + 1)
             self._one_by_one((pcap.Frame(n, time, link, raw) for n, (time, link, raw) in numbered), found)
         else:
-            found.arrow += self._arrays().frames(listed, self._frames + 1)
-            self._late(found)
+            self._take(self._arrays().frames(listed, self._frames + 1), found)
         self._frames += len(listed)
         return found
 
     def feed_block(self, block: Block) -> Found:
         """Take live frames as the kernel gave them, numbered on from those before."""
-        if len(block) < self._few_frames or not len(block):
+        if self._are_few(len(block)):
             return self.feed_frames([(time_ns, pcap.LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
         found = Found(keep_raw=self._keep_raw)
-        found.arrow += self._arrays().block(block, self._frames + 1)
-        self._late(found)
+        self._take(self._arrays().block(block, self._frames + 1), found)
         self._frames += len(block)
         return found
 
@@ -215,14 +215,23 @@ class Decoder:
 
     def _many(self, run: Run, found: Found) -> None:
         with _no_collection():
-            found.arrow += self._arrays().run(run)
-            self._late(found)
+            self._take(self._arrays().run(run), found)
+
+    def _are_few(self, count: int) -> bool:
+        """Whether live frames are to be read one by one; among those that are not, media are told at once."""
+        return count < max(self._few_frames // _MEDIA_EARLIER, 1)
+
+    def _take(self, many: Many, found: Found) -> None:
+        messages, batches = many
+        self._keep(messages, found)
+        found.arrow += batches
+        self._late(found)
 
     def _arrays(self) -> Bulk:
         if self._bulk is None:
             from labkit.capture.decode.bulk import Bulk
 
-            self._bulk = Bulk(self._assembly, self._protocols, self._keep_raw)
+            self._bulk = Bulk(self._assembly, self._protocols, self._keep_raw, self._few_frames)
         return self._bulk
 
     def _keep(self, messages: Iterable[Message], found: Found) -> None:

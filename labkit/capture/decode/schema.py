@@ -94,19 +94,18 @@ def batch_of_rows(protocol: str, rows: Sequence[Mapping[str, object]], raw: bool
 
 def rows_of_batches(batches: Iterable[pa.RecordBatch]) -> list[Row]:
     """Give batches as dicts without absent values, in the order of frames; the opposite of `batch_of_rows`."""
-    import pyarrow as pa
+    from labkit.capture.decode.columns import values_of
 
     rows: list[Row] = []
     for batch in batches:
-        names = batch.schema.names
-        columns = [
-            (column.cast(pa.int64()) if name == "time" else column).to_pylist()
-            for name, column in zip(names, batch.columns, strict=True)
-        ]
-        rows += [
-            {name: value for name, value in zip(names, values, strict=True) if value is not None}
-            for values in zip(*columns, strict=True)
-        ]
+        names, columns = batch.schema.names, batch.columns
+        found = zip(*map(values_of, columns), strict=True)
+        if any(column.null_count for column in columns):
+            rows += [
+                {name: value for name, value in zip(names, row, strict=True) if value is not None} for row in found
+            ]
+        else:
+            rows += [dict(zip(names, row, strict=True)) for row in found]
     rows.sort(key=lambda row: row["frame"])  # type: ignore[arg-type, return-value]
     return rows
 
