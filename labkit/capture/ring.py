@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from labkit.wire.pcap_records import PADDING
 
-RETIRE_MS = 4
+RETIRE_MS = 8
 """A block with anything in it is handed over after so long. Where the kernel counts in ticks of 4 ms these are two;
 each block wakes this program and the decoder once, whatever is in it."""
 

@@ -19,22 +19,21 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from labkit.capture import sniff
 from labkit.capture.decode import Decoder
+from labkit.capture.ring import Block
 from labkit.wire import pcap
-from labkit.wire.pcap import LINKTYPE_ETHERNET
 from tests.traffic import RTP_PORT
 
 ADDRESS = "127.205.6.7"
 TRAFFIC = Path(__file__).resolve().parents[1] / "traffic.py"
-_SENT_AT = 42 + 12
-"""Ethernet, IPv4, UDP and RTP headers stand before the time of sending."""
-GATHER_MS = 4
-"""Packets are gathered so long: a decoder that is called for few of them works more on itself than on them."""
+_SENT_AT, _PAYLOAD_BYTES = 12, 160
+"""The RTP header stands before the time of sending."""
 _EACH = 5
 """The delay of every fifth packet is looked at; looking costs time, too."""
 _TSHARK_FIELDS = (
@@ -77,24 +76,19 @@ def by_labkit(rate: int, seconds: float) -> Seen:
     warm_up()
     before = time.process_time()
     sender = send(rate, seconds)
-    quiet, done_s = 0, 0.0
+    quiet = 0
     while quiet < 5 or sender.poll() is None:
-        time.sleep(max(0.0, done_s + GATHER_MS / 1000 - time.monotonic()))
         if not select.select([packets], [], [], 0.1)[0]:
             quiet += 1
             continue
         quiet = 0
-        frames = []
-        while batch := packets.read():
-            frames += batch
-        if not frames:
-            continue
-        found = decoder.feed_frames([(time_ns, LINKTYPE_ETHERNET, raw) for time_ns, raw in frames])
-        seen.rows += sum(map(len, found.batches())) if len(frames) > 64 else len(found.rows())
-        done_s, now_ns = time.monotonic(), time.time_ns()
-        for _time_ns, raw in frames[::_EACH]:
-            if len(raw) == _SENT_AT + 160:
-                seen.delays_ms.append((now_ns - struct.unpack_from(">Q", raw, _SENT_AT)[0]) / 1e6)
+        while block := packets.read():
+            batches = decoder.feed_block(block).batches()
+            now_ns = time.time_ns()
+            seen.rows += sum(map(len, batches))
+            for raw in chain.from_iterable(batch["raw"][::_EACH].to_pylist() for batch in batches):
+                if len(raw) == _SENT_AT + _PAYLOAD_BYTES:
+                    seen.delays_ms.append((now_ns - struct.unpack_from(">Q", raw, _SENT_AT)[0]) / 1e6)
     seen.cpu_s = time.process_time() - before
     seen.rows -= 1  # the INVITE
     seen.lost = packets.dropped()
@@ -106,7 +100,7 @@ def by_labkit(rate: int, seconds: float) -> Seen:
 def warm_up() -> None:
     """Import what decodes many frames at once, and use it: that happens once, and is no part of what is measured."""
     frame = pcap.udp_frame(ADDRESS, 1, ADDRESS, 2, b"x")
-    Decoder().feed_frames([(0, LINKTYPE_ETHERNET, frame)] * 200).batches()
+    Decoder().feed_block(Block.of([(0, frame)] * 200)).batches()
 
 
 def by_socket(rate: int, seconds: float) -> Seen:
