@@ -30,7 +30,7 @@ from labkit.capture.decode.media import Candidates, LateMedia
 from labkit.capture.decode.meta import TRANSPORTS, Meta
 from labkit.capture.decode.plain import Frames, plain_media
 from labkit.capture.decode.records import Columns, of_block, of_frames, of_run
-from labkit.capture.decode.schema import batch_of_rows, in_order, schema_of
+from labkit.capture.decode.schema import batch_of_rows, in_order, names_of, schema_of
 from labkit.capture.decode.sip import sip_columns
 from labkit.capture.decode.tcp import Flows, reassembled, segments_of
 from labkit.capture.fields import Row
@@ -130,7 +130,7 @@ class Bulk:
         return self.batch("rtp", rows.meta, columns)
 
     def batch(self, protocol: str, meta: Meta, columns: dict[str, pa.Array]) -> pa.RecordBatch:
-        """Make a batch of what is common to all protocols and of a protocol's own columns."""
+        """Make a batch of what is common to all protocols and of a protocol's own columns, in the order of frames."""
         count = len(meta.frame)
         columns["frame"] = numbers(meta.frame.astype(np.uint32))
         columns["time"] = times(meta.time)
@@ -142,11 +142,8 @@ class Bulk:
         else:
             columns["transport"] = coded(meta.transport, TRANSPORTS)
         columns["protocol"] = repeated(protocol, count, np.int8)
-        schema = schema_of(protocol, self._keep_raw)
-        batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
-        if in_order(meta.frame):
-            return batch
-        return batch.take(numbers(np.argsort(meta.frame, kind="stable")))
+        found = [columns[name] for name in names_of(protocol, self._keep_raw)]
+        return pa.RecordBatch.from_arrays(found, schema=schema_of(protocol, self._keep_raw))
 
     def _addresses_column(self, keys: Keys) -> pa.DictionaryArray:
         text_of = self._addresses.text
@@ -182,15 +179,16 @@ class _Turn:
 
     def packets(self) -> None:
         """Find messages in all frames."""
-        columns, index = self._columns, np.arange(len(self._times))
+        columns, count, first = self._columns, len(self._times), self._first_number
+        index = np.arange(count)
         if columns.all_ethernet:
-            frames = Frames(index + self._first_number, columns.time, columns.start, columns.captured)
-            media, told = plain_media(self._raw, frames)
+            number = np.arange(first, first + count)
+            media, told = plain_media(self._raw, Frames(number, columns.time, columns.start, columns.captured))
+            if media is not None and "rtp" in self._bulk._protocols:
+                self._candidates.append(media)
+            if told is None:
+                return
             if media is not None:
-                if "rtp" in self._bulk._protocols:
-                    self._candidates.append(media)
-                if told.all():
-                    return
                 index = np.flatnonzero(~told)
                 columns = columns.take(index)
         if len(index) < self._bulk._few_frames:
@@ -290,6 +288,8 @@ class _Turn:
             which = which[~control]
         which = which[end[which] - start[which] >= 12]
         if len(which) and "rtp" in self._bulk._protocols:
+            if not in_order(bodies.frame[which]):  # tunnels and fragments come behind the others
+                which = which[np.argsort(bodies.frame[which], kind="stable")]
             start, end = start[which], end[which]
             self._candidates.append(Candidates.read(raw, start, end - start, self._meta(bodies, head, which)))
 

@@ -27,7 +27,7 @@ _arrow_type = lru_cache(pa.from_numpy_dtype)
 def numbers(values: Array, present: Flags | None = None) -> pa.Array:
     """Give an array of numbers or truth values as a column; absent where `present` is false."""
     if is_constant(values) and present is None and len(values) <= _MANY:
-        return _repeated_number(values[0].item(), values.dtype, len(values))
+        return _repeated_number(values.item(0), values.dtype, len(values))
     packed = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
     return _column(_arrow_type(values.dtype), len(values), present, packed)
 
@@ -82,8 +82,12 @@ def _repeated_number(value: int, dtype: np.dtype[Any], count: int) -> pa.Array:
 
 def equal_pieces(pieces: Array) -> pa.Array:
     """Give an array of `V` (so many bytes) as a column of bytes."""
-    ends = np.arange(0, pieces.nbytes + 1, pieces.itemsize)
-    return _column(_LARGE_BINARY, len(pieces), None, ends, pieces)
+    return _column(_LARGE_BINARY, len(pieces), None, _ends_of_equal(len(pieces), pieces.itemsize), pieces)
+
+
+@lru_cache
+def _ends_of_equal(count: int, size: int) -> Array:
+    return np.arange(0, count * size + 1, size)
 
 
 def array_of(found: pa.Array | pa.ChunkedArray) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, Keys, Raw, at, is_constant, picked
+from labkit.capture.decode.arrays import Addresses, Array, Flags, Ints, Keys, Raw, at, constant, is_constant, picked
 from labkit.capture.decode.columns import array_of, equal_pieces, numbers
 from labkit.capture.decode.meta import Meta
 from labkit.capture.decode.text import gathered, views
@@ -58,20 +58,24 @@ class Candidates:
 
     def columns(self) -> dict[str, pa.Array]:
         """Read the columns of RTP packets (RFC 3550 section 5.1)."""
-        second = self.header["second"]
+        header = self.header
+        told = header[:1] if self.meta.one_stream else header
+        kind, ssrc = told["second"] & 0x7F, told["ssrc"].astype(np.uint32)
+        if self.meta.one_stream:
+            kind, ssrc = constant(kind, len(header)), constant(ssrc, len(header))
         return {
-            "payload_type": numbers(second & 0x7F),
-            "ssrc": numbers(self.header["ssrc"].astype(np.uint32)),
-            "sequence": numbers(self.header["sequence"].astype(np.uint16)),
-            "rtp_timestamp": numbers(self.header["timestamp"].astype(np.uint32)),
-            "marker": numbers(second >= 0x80),
+            "payload_type": numbers(kind),
+            "ssrc": numbers(ssrc),
+            "sequence": numbers(header["sequence"].astype(np.uint16)),
+            "rtp_timestamp": numbers(header["timestamp"].astype(np.uint32)),
+            "marker": numbers(header["second"] >= 0x80),
         }
 
     def packets(self) -> pa.Array:
         """Give the bytes of each, as a column."""
         size = int(self.size[0])
         if is_constant(self.size) or (self.size == size).all():
-            return equal_pieces(at(self.raw, f"V{size}", self.start))
+            return equal_pieces(at(self.raw, np.dtype((np.void, size)), self.start))
         return views(self.raw, self.start, self.size).cast(pa.large_binary())
 
 
@@ -89,6 +93,8 @@ class LateMedia:
 
     def sift(self, candidates: Candidates) -> Candidates:
         """Give the candidates that are RTP; keep the others."""
+        if candidates.meta.one_stream and any(map(self._is_media, candidates.meta.ends())):
+            return candidates
         known, endpoints = self._known(candidates.meta)
         if known.all():
             return candidates
@@ -140,11 +146,6 @@ class LateMedia:
 
     def _known(self, meta: Meta) -> tuple[Flags, frozenset[Endpoint]]:
         """Which candidates come from or go to an announced endpoint, and all endpoints among them if not all do."""
-        sides = (meta.src, meta.src_port), (meta.dst, meta.dst_port)
-        if meta.one_stream:
-            keys = [int(address[0]) << 16 | int(port[0]) for address, port in sides]
-            known = np.full(len(meta.frame), any(map(self._is_media, keys)))
-            return known, frozenset(map(self._endpoint, keys)) if not known[0] else frozenset()
         both: Keys = np.concatenate((meta.src, meta.dst)) << np.uint64(16)
         both |= np.concatenate((meta.src_port, meta.dst_port))
         encoded = numbers(both).dictionary_encode()

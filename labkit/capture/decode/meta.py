@@ -30,5 +30,9 @@ class Meta(Rows):
 
     @property
     def one_stream(self) -> bool:
-        """Whether all have the same ends, as far as that is known at once."""
-        return all(map(is_constant, (self.src, self.src_port, self.dst, self.dst_port)))
+        """Whether all are known to be RTP packets with the same ends, SSRC and payload type; see `decode.plain`."""
+        return is_constant(self.src_port)
+
+    def ends(self) -> tuple[int, int]:
+        """Source and destination of the first, as address << 16 | port."""
+        return int(self.src[0]) << 16 | int(self.src_port[0]), int(self.dst[0]) << 16 | int(self.dst_port[0])

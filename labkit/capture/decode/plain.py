@@ -47,6 +47,8 @@ _HEAD = np.dtype(
 _BEFORE_IP, _BEFORE_UDP, _BEFORE_RTP = 14, 20, 8
 """Bytes of each header before the next one."""
 _RTP_AT = _BEFORE_IP + _BEFORE_UDP + _BEFORE_RTP
+_SRC_AT, _BEHIND_PORTS = 26, 38
+"""Addresses and ports in a frame."""
 _SMALLEST_RTP = 12
 _BIGGEST_FRAME = 1 << 17
 """No IPv4 packet makes a bigger one."""
@@ -63,13 +65,13 @@ def _words(**fields: int) -> Array:
     return head.view(np.uint64)
 
 
-_RULES = {"ethertype": 0xFFFF, "version": 0xFF, "fragment": 0x3FFF, "protocol": 0xFF}
+_RULES = {"ethertype": 0xFFFF, "version": 0xFF, "fragment": 0x3FFF, "protocol": 0xFF, "first": 0xC0}
 _RULED = _words(**_RULES)
 """The bits that are the same in all such packets..."""
-_WANTED = _words(ethertype=ETHERTYPE_IPV4, version=0x45, protocol=UDP)
+_WANTED = _words(ethertype=ETHERTYPE_IPV4, version=0x45, protocol=UDP, first=0x80)
 """... and what they are."""
 _ENDS = {"src": 0xFFFFFFFF, "dst": 0xFFFFFFFF, "src_port": 0xFFFF, "dst_port": 0xFFFF}
-_STREAM = _words(**_RULES, **_ENDS, total=0xFFFF, size=0xFFFF)
+_STREAM = _words(**_RULES, **_ENDS, total=0xFFFF, size=0xFFFF, second=0x7F, ssrc=0xFFFFFFFF)
 """The bits that are the same in all packets of a stream, where the codec gives packets of one size."""
 
 
@@ -87,39 +89,55 @@ class Frames(Rows):
     """Bytes of it that are there."""
 
 
-def plain_media(raw: Raw, frames: Frames) -> tuple[Candidates | None, Flags]:
-    """Give the packets that may be RTP among frames, None without any, and which frames they are.
+def plain_media(raw: Raw, frames: Frames) -> tuple[Candidates | None, Flags | None]:
+    """Give the packets that may be RTP among frames, None without any, and which frames they are, None for all.
 
     Args:
         raw: the bytes in which the frames lie, with PADDING behind them.
         frames: at least one.
     """
+    if found := _one_stream(raw, frames):
+        return found, None
     plain = bytes_of(raw)[frames.start + _RTP_AT] & 0xC0 == 0x80
     frames = frames if plain.all() else frames.take(plain)
     if not len(frames.start):
         return None, plain
     head = at(raw, _HEAD, frames.start + _HEAD_AT)
-    words = head.view(np.uint64).reshape(-1, _RULED.size)
-    stream = None if ((words ^ words[0]) & _STREAM).any() else _stream((words[0] & _STREAM).tobytes())
-    if stream is not None:
-        told = np.full(len(head), stream.plain and stream.captured <= frames.captured.min())
-    else:
-        told = _is_plain(head, words, frames.captured)
-    told &= head["second"] & 0xE0 != 0xC0  # RTCP: 192 to 223
+    told = _is_plain(head, frames.captured)
     if not told.all():
         plain[plain] = told
         if not told.any():
             return None, plain
         frames, head = frames.take(told), picked(head, np.flatnonzero(told))
-    ends = _ends(head) if stream is None else [constant(column, len(head)) for column in stream.ends]
-    src, src_port, dst, dst_port, size = ends
+    src, src_port, dst, dst_port, size = _ends(head)
     meta = Meta(frames.number, frames.time, src, src_port, dst, dst_port, constant(_OVER_UDP, len(head)))
-    return Candidates(meta, head, raw, frames.start + _RTP_AT, size), plain
+    return Candidates(meta, head, raw, frames.start + _RTP_AT, size), None if plain.all() else plain
 
 
-def _is_plain(head: Array, words: Array, captured: Array | int) -> Flags:
+def _one_stream(raw: Raw, frames: Frames) -> Candidates | None:
+    """Give the packets where all frames are of one stream: what is asked of one is asked of all."""
+    first, last = frames.start.item(0), frames.start.item(-1)
+    if (
+        raw[first + _SRC_AT : first + _BEHIND_PORTS] != raw[last + _SRC_AT : last + _BEHIND_PORTS]
+    ):  # spares nearly all other frames the rest
+        return None
+    head = at(raw, _HEAD, frames.start + _HEAD_AT)
+    words = head.view(np.uint64).reshape(-1, _RULED.size)
+    if ((words ^ words[0]) & _STREAM).any():
+        return None
+    stream = _stream((words[0] & _STREAM).tobytes())
+    if not stream.plain or (frames.captured < stream.captured).any():
+        return None
+    src, src_port, dst, dst_port, size = (constant(column, len(head)) for column in stream.ends)
+    meta = Meta(frames.number, frames.time, src, src_port, dst, dst_port, constant(_OVER_UDP, len(head)))
+    return Candidates(meta, head, raw, frames.start + _RTP_AT, size)
+
+
+def _is_plain(head: Array, captured: Array | int) -> Flags:
     """Which headers are as described above, of packets that are whole."""
+    words = head.view(np.uint64).reshape(-1, _RULED.size)
     plain: Flags = ((words & _RULED) == _WANTED).all(axis=1)
+    plain &= head["second"] & 0xE0 != 0xC0  # RTCP: 192 to 223
     total, size = head["total"].astype(np.int64), head["size"].astype(np.int64)
     plain &= (total + _BEFORE_IP <= captured) & (size + _BEFORE_UDP <= total)
     plain &= size >= _BEFORE_RTP + _SMALLEST_RTP
@@ -149,7 +167,13 @@ class _Stream(NamedTuple):
 @lru_cache
 def _stream(common: bytes) -> _Stream:
     """Look at what all packets of a stream have in common: once, however often there are some."""
-    words = np.frombuffer(common, np.uint64).reshape(1, -1)
-    head = words.view(_HEAD)[:, 0]
-    plain = _is_plain(head, words, _BIGGEST_FRAME)[0]
-    return _Stream(bool(plain), int(head["total"][0]) + _BEFORE_IP, _ends(head))
+    head = np.frombuffer(common, _HEAD)
+    plain = _is_plain(head, _BIGGEST_FRAME) & _is_plain(_with_marker(head), _BIGGEST_FRAME)
+    return _Stream(bool(plain[0]), int(head["total"][0]) + _BEFORE_IP, _ends(head))
+
+
+def _with_marker(head: Array) -> Array:
+    """With a marker some payload types become types of RTCP."""
+    head = head.copy()
+    head["second"] |= 0x80
+    return head

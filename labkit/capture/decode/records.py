@@ -86,7 +86,7 @@ def _heads(block: Block) -> tuple[Ints, Array]:
     if count > 1 and first + count * stride <= len(block.raw):  # frames of one size, as those of media, need no walk
         offsets = np.arange(first, first + count * stride, stride)
         head = at(block.raw, _RING_FRAME, offsets)
-        if (head["following"][:-1] == stride).all():
+        if not (head["following"][:-1] ^ np.uint32(stride)).any():
             return offsets, head
     offsets = np.array(list(block.offsets()))
     return offsets, at(block.raw, _RING_FRAME, offsets)

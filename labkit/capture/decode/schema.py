@@ -69,6 +69,12 @@ def types() -> dict[str, pa.DataType]:
 
 
 @cache
+def names_of(protocol: str, raw: bool = False) -> tuple[str, ...]:
+    """The names of the columns that a protocol's batches have; arguments as for `schema_of`."""
+    return (*_COLUMNS_OF[protocol], *(["raw"] * raw))
+
+
+@cache
 def schema_of(protocol: str, raw: bool = False) -> pa.Schema:
     """The schema of a protocol's batches: the columns that it has, in the order of COLUMNS.
 
@@ -78,7 +84,7 @@ def schema_of(protocol: str, raw: bool = False) -> pa.Schema:
     """
     import pyarrow as pa
 
-    return pa.schema([(name, types()[name]) for name in (*_COLUMNS_OF[protocol], *(["raw"] * raw))])
+    return pa.schema([(name, types()[name]) for name in names_of(protocol, raw)])
 
 
 def batch_of_rows(protocol: str, rows: Sequence[Mapping[str, object]], raw: bool) -> pa.RecordBatch:
