@@ -34,6 +34,7 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
 _RECEIVE_BUFFER_BYTES = 16 << 20
 _MOST_AT_ONCE = 1000
 _USAGE = "[--until-eof] INTERFACE [NET] [and INTERFACE [NET]]"
+_NOTHING = Block.of([])
 _TIMESPEC = struct.Struct("@qq" if ctypes.sizeof(ctypes.c_long) == 8 else "@ll")
 
 
@@ -105,7 +106,7 @@ class PacketSocket:
         while (block := self.ring.read()) is not None:
             if len(block):
                 return block
-        return Block.of([])
+        return _NOTHING
 
     def _read_one_by_one(self) -> list[TimedFrame]:
         frames: list[TimedFrame] = []

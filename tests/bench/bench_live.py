@@ -1,11 +1,12 @@
 """What it costs to see traffic as decoded rows while it runs: loss, processor time a packet, delay from wire to row.
 
-    python tests/bench/bench_live.py [--rates 1000,5000,20000,50000,100000] [--seconds 3] [--methods ring,socket,tshark]
+    python tests/bench/bench_live.py [--rates 1000,5000,20000,50000,100000] [--seconds 3] [--methods ring,feed,tshark]
 
 RTP of 172 bytes on the loopback, announced by SDP, sent by another process (tests/traffic.py); each packet holds the
-time at which it was sent. A row is there when the decoder has given it. `ring` is what labkit uses, `socket` what it
-falls back to, `tshark` is `tshark -l -T fields` with the fields of the same columns, read line by line. CPU is user and
-system time of all that captures and decodes. Needs CAP_NET_RAW.
+time at which it was sent. A row is there when the decoder has given it. `ring` hands what labkit's packet socket reads
+to labkit's decoder as it comes, `socket` does so where the kernel refuses a ring, `feed` is all that a live ladder and
+`./lab capture` do, which look every 50 ms; `tshark` is `tshark -l -T fields` with the fields of the same columns, read
+line by line. CPU is user and system time of all that captures and decodes. Needs CAP_NET_RAW.
 """
 
 from __future__ import annotations
@@ -17,25 +18,31 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from labkit.capture import sniff
 from labkit.capture.decode import Decoder
+from labkit.capture.live import LiveFeed
 from labkit.capture.ring import Block
+from labkit.capture.source import AfPacketSniffer
+from labkit.view.live_rows import LiveRows
 from labkit.wire import pcap
 from tests.traffic import RTP_PORT
 
 ADDRESS = "127.205.6.7"
 TRAFFIC = Path(__file__).resolve().parents[1] / "traffic.py"
+TURN_S = 0.05
+"""A live ladder and `./lab capture` look so often for what is new."""
 _SENT_AT, _PAYLOAD_BYTES = 12, 160
 """The RTP header stands before the time of sending."""
 _EACH = 5
-"""The delay of every fifth packet is looked at; looking costs time, too."""
+"""The delays of every fifth block of packets, or of every fifth line, are looked at; looking costs time, too."""
 _TSHARK_FIELDS = (
     *("frame.number", "frame.time_epoch", "ip.src", "udp.srcport", "ip.dst", "udp.dstport"),
     *("rtp.ssrc", "rtp.seq", "rtp.timestamp", "rtp.p_type", "rtp.marker", "rtp.payload"),
@@ -76,25 +83,61 @@ def by_labkit(rate: int, seconds: float) -> Seen:
     warm_up()
     before = time.process_time()
     sender = send(rate, seconds)
-    quiet = 0
+    quiet = blocks = 0
     while quiet < 5 or sender.poll() is None:
         if not select.select([packets], [], [], 0.1)[0]:
             quiet += 1
             continue
         quiet = 0
         while block := packets.read():
-            batches = decoder.feed_block(block).batches()
+            found = decoder.feed_block(block)
+            rows = found.batches() if found.arrow else found.rows()  # few packets are rows already
             now_ns = time.time_ns()
-            seen.rows += sum(map(len, batches))
-            for raw in chain.from_iterable(batch["raw"][::_EACH].to_pylist() for batch in batches):
-                if len(raw) == _SENT_AT + _PAYLOAD_BYTES:
-                    seen.delays_ms.append((now_ns - struct.unpack_from(">Q", raw, _SENT_AT)[0]) / 1e6)
+            seen.rows += len(found)
+            blocks += 1
+            if blocks % _EACH == 0:
+                seen.delays_ms += delays_ms(rows, now_ns)
     seen.cpu_s = time.process_time() - before
     seen.rows -= 1  # the INVITE
     seen.lost = packets.dropped()
     seen.sent = int(sender.communicate()[0].split()[0])
     packets.close()
     return seen
+
+
+def by_feed(rate: int, seconds: float) -> Seen:
+    """What a live ladder and `./lab capture` do: a source that keeps the frames, and rows for the eye, turn by turn."""
+    seen, sniffer = Seen(), AfPacketSniffer("lo", f"{ADDRESS}/32")
+    sniffer.start()
+    feed, story = LiveFeed(sniffer), LiveRows()
+    warm_up()
+    before = time.process_time()
+    sender = send(rate, seconds)
+    quiet = turns = 0
+    while quiet < 5 or sender.poll() is None:
+        time.sleep(TURN_S)
+        rows = feed.take()
+        story.feed(rows)
+        story.streams(now_ns := time.time_ns())
+        quiet = 0 if rows else quiet + 1
+        seen.rows += len(rows)
+        turns += 1
+        if turns % _EACH == 0:
+            seen.delays_ms += delays_ms(rows, now_ns)
+    seen.cpu_s = time.process_time() - before
+    seen.rows -= 1  # the INVITE
+    seen.lost = feed.lost
+    seen.sent = int(sender.communicate()[0].split()[0])
+    sniffer.stop()
+    return seen
+
+
+def delays_ms(rows: list[Any], now_ns: int) -> Iterator[float]:
+    """How long ago the packets were sent that these batches, or rows, hold."""
+    raws = chain.from_iterable([row["raw"]] if isinstance(row, dict) else row["raw"].to_pylist() for row in rows)
+    for raw in raws:
+        if len(raw) == _SENT_AT + _PAYLOAD_BYTES:
+            yield (now_ns - struct.unpack_from(">Q", raw, _SENT_AT)[0]) / 1e6
 
 
 def warm_up() -> None:
@@ -152,7 +195,12 @@ def _sender_cpu(rate: int, seconds: float) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-METHODS: dict[str, Callable[[int, float], Seen]] = {"ring": by_labkit, "socket": by_socket, "tshark": by_tshark}
+METHODS: dict[str, Callable[[int, float], Seen]] = {
+    "ring": by_labkit,
+    "socket": by_socket,
+    "feed": by_feed,
+    "tshark": by_tshark,
+}
 
 
 def main() -> None:
@@ -160,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="1000,5000,20000,50000,100000")
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--methods", default="ring,socket,tshark")
+    parser.add_argument("--methods", default="ring,socket,feed,tshark")
     args = parser.parse_args()
     print("  method   rate/s      sent   no row  dropped  CPU us/pkt   p50 ms   p99 ms")
     for rate in map(int, args.rates.split(",")):

@@ -62,6 +62,8 @@ class Found:
 
     def batches(self) -> list[pa.RecordBatch]:
         """Give them as Arrow batches, each of one protocol, see `schema.schema_of`."""
+        if not self.messages:
+            return self.arrow
         from labkit.capture.decode.bulk import batches_of_messages
 
         return self.arrow + batches_of_messages(self.messages, self.keep_raw)
