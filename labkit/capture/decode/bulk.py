@@ -184,11 +184,11 @@ class _Turn:
         if columns.all_ethernet:
             number = np.arange(first, first + count)
             media, told = plain_media(self._raw, Frames(number, columns.time, columns.start, columns.captured))
-            if media is not None and "rtp" in self._bulk._protocols:
-                self._candidates.append(media)
+            if "rtp" in self._bulk._protocols:
+                self._candidates += media
             if told is None:
                 return
-            if media is not None:
+            if media:
                 index = np.flatnonzero(~told)
                 columns = columns.take(index)
         if len(index) < self._bulk._few_frames:
