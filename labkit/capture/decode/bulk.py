@@ -180,7 +180,7 @@ class _Turn:
     def packets(self) -> None:
         """Find messages in all frames."""
         columns, count, first = self._columns, len(self._times), self._first_number
-        index = np.arange(count)
+        others: Ints | None = None
         if columns.all_ethernet:
             number = np.arange(first, first + count)
             media, told = plain_media(self._raw, Frames(number, columns.time, columns.start, columns.captured))
@@ -188,9 +188,9 @@ class _Turn:
                 self._candidates += media
             if told is None:
                 return
-            if media:
-                index = np.flatnonzero(~told)
-                columns = columns.take(index)
+            others = np.flatnonzero(~told)
+            columns = columns.take(others) if media else columns
+        index = np.arange(count) if others is None else others
         if len(index) < self._bulk._few_frames:
             self._one_by_one(index, columns)
         else:

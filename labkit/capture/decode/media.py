@@ -16,6 +16,7 @@ from labkit.capture.decode.text import gathered, views
 from labkit.capture.media import IS_RTP, Endpoint, MediaBook
 
 _RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
+_UNMARKED = np.array([False])
 _MOST_WAITING = 1 << 20
 _MOST_ADDRESSES = 1 << 18
 """So many are remembered from one piece of a capture to the next, beside those of waiting candidates."""
@@ -60,6 +61,8 @@ class Candidates:
         """Read the columns of RTP packets (RFC 3550 section 5.1)."""
         header = self.header
         told = header[:1] if self.meta.one_stream else header
+        unmarked = header["second"].tobytes().isascii()  # a byte below 128 has no marker
+        marker = constant(_UNMARKED, len(header)) if unmarked else header["second"] >= 0x80
         kind, ssrc = told["second"] & 0x7F, told["ssrc"].astype(np.uint32)
         if self.meta.one_stream:
             kind, ssrc = constant(kind, len(header)), constant(ssrc, len(header))
@@ -68,7 +71,7 @@ class Candidates:
             "ssrc": numbers(ssrc),
             "sequence": numbers(header["sequence"].astype(np.uint16)),
             "rtp_timestamp": numbers(header["timestamp"].astype(np.uint32)),
-            "marker": numbers(header["second"] >= 0x80),
+            "marker": numbers(marker),
         }
 
     def packets(self) -> pa.Array:

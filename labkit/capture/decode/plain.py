@@ -125,23 +125,19 @@ def _streams(raw: Raw, frames: Frames) -> tuple[list[Candidates], Frames | None]
     head = at(raw, _HEAD, frames.start + _HEAD_AT)
     while len(found) < _MOST_STREAMS and len(head):
         words = head.view(np.uint64).reshape(-1, _RULED.size)
-        stream = _stream((words[0] & _STREAM).tobytes())
-        if not stream.plain:
+        common = (words & _STREAM).tobytes()  # compared as bytes: operations on arrays take their time at each kind
+        stream = _stream(common[: _HEAD.itemsize])
+        if not stream.plain or np.minimum.reduce(frames.captured) < stream.captured:
             break
-        different = (words ^ words[0]) & _STREAM
-        if not different.any():
-            if (frames.captured < stream.captured).any():
-                break
+        if common == common[: _HEAD.itemsize] * len(head):
             found.append(_candidates(raw, frames, head, [constant(column, len(head)) for column in stream.ends]))
             return found, None
-        others = different.any(axis=1)
+        others = ((words ^ words[0]) & _STREAM).any(axis=1)
         same = np.flatnonzero(~others)
-        some = frames.take(same)
-        if 4 * len(same) < len(head) or (some.captured < stream.captured).any():
+        if 4 * len(same) < len(head):
             break
-        found.append(
-            _candidates(raw, some, picked(head, same), [constant(column, len(same)) for column in stream.ends])
-        )
+        ends = [constant(column, len(same)) for column in stream.ends]
+        found.append(_candidates(raw, frames.take(same), picked(head, same), ends))
         frames, head = frames.take(others), picked(head, np.flatnonzero(others))
     return found, frames
 

@@ -72,7 +72,7 @@ def of_frames(frames: Sequence[tuple[int, int, bytes]]) -> tuple[Raw, Columns]:
 def of_block(block: Block) -> tuple[Raw, Columns]:
     """Read what the kernel wrote before each frame of a block."""
     offsets, head = _heads(block)
-    if np.bitwise_or.reduce(head["status"]) & VLAN_VALID:  # the tags stand beside the frames and not in them
+    if (head["status"] & VLAN_VALID).tobytes().strip(b"\0"):  # the tags stand beside the frames and not in them
         return of_frames([(time_ns, LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
     time = head["seconds"] * np.int64(10**9) + head["nanoseconds"]
     linktype = constant(_ETHERNET, len(offsets))
@@ -86,7 +86,7 @@ def _heads(block: Block) -> tuple[Ints, Array]:
     if count > 1 and first + count * stride <= len(block.raw):  # frames of one size, as those of media, need no walk
         offsets = np.arange(first, first + count * stride, stride)
         head = at(block.raw, _RING_FRAME, offsets)
-        if not (head["following"][:-1] ^ np.uint32(stride)).any():
+        if head["following"][:-1].tobytes() == _FOLLOWING.pack(stride) * (count - 1):
             return offsets, head
     offsets = np.array(list(block.offsets()))
     return offsets, at(block.raw, _RING_FRAME, offsets)
