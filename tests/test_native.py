@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ from capture_bench import IMS
 from sip_bytes import all_recorded
 
 from labkit import native
-from labkit.capture.decode import sip_heads, text
+from labkit.capture import ring
+from labkit.capture.decode import arrays, plain, records, sip_heads, text
 from labkit.errors import SipError
 from labkit.wire import pcap
 from labkit.wire.pcap_records import PADDING, RecordWalker
@@ -171,6 +174,59 @@ def big_endian(raw: bytes) -> bytes:
     return b"".join(parts)
 
 
+def media_frames(count: int) -> list[bytes]:
+    """RTP of some streams in Ethernet frames, half as it nearly always travels, else a byte changed or the end cut."""
+    chance = random.Random(3)
+    found = []
+    for number in range(count):
+        rtp = struct.pack(">BBHII", 0x80, chance.choice((0, 8, 0x80, 0xC8, 0xDF)), number & 0xFFFF, number * 160, 7)
+        port = chance.choice((40000, 40002, 2152, 4789))
+        frame = bytearray(pcap.udp_frame("10.0.0.1", port, "10.0.0.2", chance.choice((50000, 2152)), rtp + bytes(20)))
+        if chance.random() < 0.5:
+            frame[chance.randrange(12, 46)] = chance.randrange(256)
+        found.append(bytes(frame[: chance.choice((len(frame), len(frame), chance.randrange(1, len(frame))))]))
+    return found
+
+
+def test_media_is_told_alike() -> None:
+    """The same packets, with the same ends and RTP headers; one stream is called so, and nothing else."""
+    parts = media_frames(5000)
+    raw, start, end = together(parts)
+    frames = plain.Frames(np.arange(len(parts)), start, start, end - start)
+    (which, header, ends), (also, other, far) = (way(raw, frames) for way in (plain._compiled, plain._by_arrays))
+    assert (which == also).all()
+    assert 500 < len(which) < 4500
+    for name in ("second", "sequence", "timestamp", "ssrc"):
+        assert (header[name] == other[name]).all(), name
+    for one, two in zip(ends, far, strict=True):
+        assert one.dtype == two.dtype
+        assert (one == two).all()
+    assert not arrays.is_constant(ends[0])
+    alike = [parts[index] for index in which.tolist() if parts[index][26:40] == parts[which[0]][26:40]]
+    alike = [part for part in alike if part[43] & 0x7F == alike[0][43] & 0x7F and len(part) == len(alike[0])]
+    raw, start, end = together(alike)
+    _, _, ends = plain._compiled(raw, plain.Frames(start, start, start, end - start))
+    assert len(alike) > 20
+    assert all(map(arrays.is_constant, ends))
+
+
+def test_blocks_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times, places and sizes of the frames of a block; with a VLAN tag beside one frame, too."""
+    chance = random.Random(9)
+    timed = [(chance.randrange(2**60), chance.randbytes(chance.randrange(0, 1500))) for _ in range(300)]
+    block = ring.Block.of(timed)
+    head = next(itertools.islice(block.offsets(), 100, None))
+    tagged = bytearray(block.raw)
+    tagged[head + 20] |= ring.VLAN_VALID
+    for some in (block, ring.Block(bytes(tagged), block.first, len(block))):
+        (raw, one), (other_raw, other) = in_both(lambda some=some: records.of_block(some), monkeypatch)
+        assert raw == other_raw
+        for field in fields(one):
+            assert (getattr(one, field.name) == getattr(other, field.name)).all(), field.name
+        pieces = [raw[start : start + size] for start, size in zip(one.start, one.captured, strict=True)]
+        assert list(zip(one.time.tolist(), pieces, strict=True)) == some.frames()
+
+
 def ints(*values: int) -> Any:
     return np.array(values, np.int64)
 
@@ -187,6 +243,14 @@ def ints(*values: int) -> Any:
         ("sip_heads", (b"abc", ints(-1), ints(1), np.zeros((14, 1), np.int64), np.zeros(1, bool))),
         ("sip_heads", (b"abc", ints(0), ints(1), np.zeros((13, 1), np.int64), np.zeros(1, bool))),
         ("sip_heads", (b"abc", ints(0, 1), ints(1), np.zeros((14, 1), np.int64), np.zeros(1, bool))),
+        ("ring_frames", (bytes(40), -1, 1, np.zeros((4, 1), np.int64))),
+        ("ring_frames", (bytes(40), 20, 1, np.zeros((4, 1), np.int64))),
+        ("ring_frames", (bytes(40), 0, -1, np.zeros((4, 1), np.int64))),
+        ("ring_frames", (bytes(40), 0, 2, np.zeros((4, 1), np.int64))),
+        ("ring_frames", (bytes(12) + b"\x29" + bytes(27), 0, 1, np.zeros((4, 1), np.int64))),
+        ("plain_media", (bytes(40), ints(0), ints(41), ints(0), bytearray(40))),
+        ("plain_media", (bytes(40), ints(-1), ints(4), ints(0), bytearray(40))),
+        ("plain_media", (bytes(40), ints(0), ints(40), ints(0), bytearray(39))),
         ("distinct", (b"abc", ints(2), ints(2), np.zeros(1, np.int32))),
         ("distinct", (b"abc", ints(-1), ints(1), np.zeros(1, np.int32))),
         ("distinct", (b"abc", ints(1), ints(-1), np.zeros(1, np.int32))),
@@ -239,6 +303,6 @@ def test_without_a_compiler_one_sentence_and_all_works(checkout: Path) -> None:
 def test_a_module_of_another_source_is_left_aside(checkout: Path) -> None:
     """What was compiled from an older checkout does not match, and is not used."""
     path = checkout / "labkit/native/__init__.py"
-    path.write_text(path.read_text(encoding="utf-8").replace("_VERSION = 1", "_VERSION = 0"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("_VERSION = 2", "_VERSION = 1"), encoding="utf-8")
     assert run(checkout, "-m", "labkit.native").returncode == 0
     assert run(checkout, "-c", "from labkit import native; print(native.compiled)").stdout == "None\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-_VERSION = 1
+_VERSION = 2
 """What LOOPS_VERSION in loops.c must be: a module that was built from another source is left aside."""
 
 

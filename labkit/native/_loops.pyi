@@ -29,6 +29,35 @@ def packet_blocks(raw: Buffer, position: int, size: int, big_endian: bool, inter
         ValueError: position or size lie outside raw.
     """
 
+def ring_frames(raw: Buffer, first: int, count: int, columns: Buffer, /) -> bool:
+    """Read what the kernel wrote before each frame of a TPACKET_V3 block.
+
+    Args:
+        raw: the block.
+        first: offset of what stands before the first frame.
+        count: n, the number of frames.
+        columns: filled with 4 columns of n numbers: nanoseconds since 1970, offset, bytes captured, bytes on the wire.
+    Returns:
+        False, and no more than that is to be relied on, where the kernel has taken a VLAN tag out of a frame.
+    Raises:
+        ValueError: the arrays do not fit each other, or a frame does not lie inside raw.
+    """
+
+def plain_media(raw: Buffer, starts: Buffer, captured: Buffer, which: Buffer, media: Buffer, /) -> tuple[int, bool]:
+    """Find the packets that may be RTP among n Ethernet frames, see `capture.decode.plain`.
+
+    Args:
+        raw: the bytes in which they lie.
+        starts: n offsets.
+        captured: n sizes.
+        which: n numbers, filled with the index of the frame of each packet found.
+        media: n records of 40 bytes, filled with what stands in each packet found.
+    Returns:
+        How many were found, and whether all of them are of one stream and one size.
+    Raises:
+        ValueError: the arrays do not fit each other, or a frame does not lie inside raw.
+    """
+
 def sip_heads(raw: Buffer, starts: Buffer, ends: Buffer, columns: Buffer, odd: Buffer, /) -> None:
     """Find what is wanted in the heads of n SIP messages, see `capture.decode.sip_heads`.
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOPS_VERSION 1 /* raise it with each change of this file, here and in labkit/native/__init__.py */
+#define LOOPS_VERSION 2 /* raise it with each change of this file, here and in labkit/native/__init__.py */
 
 typedef const unsigned char *Bytes;
 
@@ -51,6 +51,17 @@ static PyObject *offsets_as_bytes(Offsets *offsets) {
                                                 offsets->count * (Py_ssize_t)sizeof *offsets->items);
     free(offsets->items);
     return found;
+}
+
+/* Whether each piece lies in a buffer; sets an exception where not. */
+static int lie_inside(Py_ssize_t length, const int64_t *starts, const int64_t *sizes, Py_ssize_t count) {
+    Py_ssize_t index;
+    for (index = 0; index < count; index++)
+        if (starts[index] < 0 || sizes[index] < 0 || starts[index] > length || sizes[index] > length - starts[index]) {
+            PyErr_SetString(PyExc_ValueError, "a piece does not lie inside raw");
+            return 0;
+        }
+    return 1;
 }
 
 /* ------------------------------------------------------------ pcap and pcapng */
@@ -114,6 +125,127 @@ static PyObject *packet_blocks(PyObject *module, PyObject *args) {
         return NULL;
     }
     return Py_BuildValue("Nn", offsets_as_bytes(&offsets), position);
+}
+
+/* ------------------------------------------------------------ frames of the kernel's ring */
+
+/* What the kernel writes before each frame of a TPACKET_V3 block: include/uapi/linux/if_packet.h. */
+enum { NEXT = 0, SECONDS = 4, NANOSECONDS = 8, CAPTURED = 12, ON_WIRE = 16, STATUS = 20, BEGIN = 24, RING_HEAD = 26 };
+static const uint32_t VLAN_VALID = 0x10;
+
+static uint32_t native_word(Bytes at) {
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static PyObject *ring_frames(PyObject *module, PyObject *args) {
+    Py_buffer raw, columns;
+    Py_ssize_t at, count, index;
+    int64_t *times, *starts, *captured, *on_wire;
+    PyObject *result = Py_True;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*nnw*:ring_frames", &raw, &at, &count, &columns))
+        return NULL;
+    times = columns.buf, starts = times + count, captured = starts + count, on_wire = captured + count;
+    if (count < 0 || columns.len != count * 8 * 4) {
+        PyErr_SetString(PyExc_ValueError, "the arrays do not fit each other");
+        result = NULL;
+    }
+    for (index = 0; result == Py_True && index < count; index++) {
+        Bytes head = (Bytes)raw.buf + at;
+        uint16_t begin;
+        if (at < 0 || at > raw.len - RING_HEAD) {
+            PyErr_SetString(PyExc_ValueError, "a frame does not lie inside raw");
+            result = NULL;
+            break;
+        }
+        memcpy(&begin, head + BEGIN, sizeof begin);
+        times[index] = (int64_t)native_word(head + SECONDS) * 1000000000 + native_word(head + NANOSECONDS);
+        starts[index] = at + begin;
+        captured[index] = native_word(head + CAPTURED);
+        on_wire[index] = native_word(head + ON_WIRE);
+        if (starts[index] + captured[index] > raw.len) {
+            PyErr_SetString(PyExc_ValueError, "a frame does not lie inside raw");
+            result = NULL;
+        } else if (native_word(head + STATUS) & VLAN_VALID) {
+            result = Py_False;
+        }
+        at += native_word(head + NEXT);
+    }
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&columns);
+    return Py_XNewRef(result);
+}
+
+/* ------------------------------------------------------------ media as they nearly always travel */
+
+typedef struct { /* `decode.plain` knows it, too */
+    uint64_t src, dst;
+    int64_t size;
+    uint32_t timestamp, ssrc;
+    uint16_t src_port, dst_port, sequence;
+    uint8_t first, second;
+} Media;
+
+static uint16_t half_at(Bytes at) { return (uint16_t)(at[0] << 8 | at[1]); }
+
+static int is_tunnel(const Media *media) { /* VXLAN, GTP-U */
+    return media->dst_port == 4789 || media->dst_port == 2152 || media->src_port == 2152;
+}
+
+/* Read an Ethernet frame that holds IPv4 without options, that UDP, and that what may be RTP; 0 for all others. */
+static int read_media(Bytes frame, int64_t captured, Media *media) {
+    enum { IP = 14, UDP = IP + 20, RTP = UDP + 8, LEAST = RTP + 12 };
+    uint16_t total, size;
+    if (captured < LEAST || half_at(frame + 12) != 0x0800 || frame[IP] != 0x45 || half_at(frame + IP + 6) & 0x3FFF ||
+        frame[IP + 9] != 17 || (frame[RTP] & 0xC0) != 0x80 || (frame[RTP + 1] & 0xE0) == 0xC0)
+        return 0;
+    total = half_at(frame + IP + 2), size = half_at(frame + UDP + 4);
+    if (total + IP > captured || size + 20 > total || size < 8 + 12)
+        return 0;
+    media->src = word_at(frame + IP + 12, 1), media->dst = word_at(frame + IP + 16, 1);
+    media->size = size - 8;
+    media->timestamp = word_at(frame + RTP + 4, 1), media->ssrc = word_at(frame + RTP + 8, 1);
+    media->src_port = half_at(frame + UDP), media->dst_port = half_at(frame + UDP + 2);
+    media->sequence = half_at(frame + RTP + 2), media->first = frame[RTP], media->second = frame[RTP + 1];
+    return !is_tunnel(media);
+}
+
+static int same_stream(const Media *one, const Media *other) {
+    return one->src == other->src && one->dst == other->dst && one->src_port == other->src_port &&
+           one->dst_port == other->dst_port && one->ssrc == other->ssrc && one->size == other->size &&
+           (one->second & 0x7F) == (other->second & 0x7F);
+}
+
+static PyObject *plain_media(PyObject *module, PyObject *args) {
+    Py_buffer raw, starts, captured, which, media;
+    PyObject *result = NULL;
+    Py_ssize_t count, index, found = 0;
+    int one_stream = 1;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*w*:plain_media", &raw, &starts, &captured, &which, &media))
+        return NULL;
+    count = which.len / 8;
+    if (starts.len != count * 8 || captured.len != count * 8 || media.len != count * (Py_ssize_t)sizeof(Media)) {
+        PyErr_SetString(PyExc_ValueError, "the arrays do not fit each other");
+    } else if (lie_inside(raw.len, starts.buf, captured.buf, count)) {
+        Media *row = media.buf;
+        for (index = 0; index < count; index++) {
+            Bytes frame = (Bytes)raw.buf + ((const int64_t *)starts.buf)[index];
+            if (!read_media(frame, ((const int64_t *)captured.buf)[index], &row[found]))
+                continue;
+            one_stream &= same_stream(&row[0], &row[found]);
+            ((int64_t *)which.buf)[found++] = index;
+        }
+        result = Py_BuildValue("nO", found, one_stream ? Py_True : Py_False);
+    }
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&starts);
+    PyBuffer_Release(&captured);
+    PyBuffer_Release(&which);
+    PyBuffer_Release(&media);
+    return result;
 }
 
 /* ------------------------------------------------------------ heads of SIP messages */
@@ -425,16 +557,6 @@ static PyObject *texts_at(Bytes raw, const int64_t *starts, const int64_t *sizes
     return texts;
 }
 
-static int lie_inside(Py_ssize_t length, const int64_t *starts, const int64_t *sizes, Py_ssize_t count) {
-    Py_ssize_t index;
-    for (index = 0; index < count; index++)
-        if (starts[index] < 0 || sizes[index] < 0 || starts[index] > length || sizes[index] > length - starts[index]) {
-            PyErr_SetString(PyExc_ValueError, "a text does not lie inside raw");
-            return 0;
-        }
-    return 1;
-}
-
 static PyObject *distinct(PyObject *module, PyObject *args) {
     Py_buffer raw, starts, sizes, numbers;
     PyObject *texts = NULL;
@@ -487,6 +609,8 @@ static int choose_secret(void) {
 static PyMethodDef METHODS[] = {
     {"pcap_records", pcap_records, METH_VARARGS, "See _loops.pyi."},
     {"packet_blocks", packet_blocks, METH_VARARGS, "See _loops.pyi."},
+    {"ring_frames", ring_frames, METH_VARARGS, "See _loops.pyi."},
+    {"plain_media", plain_media, METH_VARARGS, "See _loops.pyi."},
     {"sip_heads", sip_heads, METH_VARARGS, "See _loops.pyi."},
     {"sip_head_lines", sip_head_lines, METH_O, "See _loops.pyi."},
     {"distinct", distinct, METH_VARARGS, "See _loops.pyi."},

@@ -184,12 +184,13 @@ class _Turn:
         if columns.all_ethernet:
             number = np.arange(first, first + count)
             media, told = plain_media(self._raw, Frames(number, columns.time, columns.start, columns.captured))
-            if "rtp" in self._bulk._protocols:
-                self._candidates += media
+            if media is not None and "rtp" in self._bulk._protocols:
+                self._candidates.append(media)
             if told is None:
                 return
-            others = np.flatnonzero(~told)
-            columns = columns.take(others) if media else columns
+            if media is not None:
+                others = np.flatnonzero(~told)
+                columns = columns.take(others)
         index = np.arange(count) if others is None else others
         if len(index) < self._bulk._few_frames:
             self._one_by_one(index, columns)

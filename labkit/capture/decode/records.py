@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from labkit import native
 from labkit.capture.decode.arrays import Array, Ints, Raw, Rows, at, constant, is_constant
 from labkit.capture.ring import VLAN_VALID, Block
 from labkit.wire.pcap import LINKTYPE_ETHERNET
@@ -30,11 +30,9 @@ _RING_FRAME = np.dtype(
         ("on_wire", "u4"),
         ("status", "u4"),
         ("begin", "u2"),
-        ("rest", "V14"),
     ]
 )
 """See `capture.ring`."""
-_FOLLOWING = struct.Struct("@I")
 _ETHERNET = np.array([LINKTYPE_ETHERNET])
 
 
@@ -71,25 +69,21 @@ def of_frames(frames: Sequence[tuple[int, int, bytes]]) -> tuple[Raw, Columns]:
 
 def of_block(block: Block) -> tuple[Raw, Columns]:
     """Read what the kernel wrote before each frame of a block."""
-    offsets, head = _heads(block)
-    if (head["status"] & VLAN_VALID).tobytes().strip(b"\0"):  # the tags stand beside the frames and not in them
-        return of_frames([(time_ns, LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
-    time = head["seconds"] * np.int64(10**9) + head["nanoseconds"]
-    linktype = constant(_ETHERNET, len(offsets))
-    return block.raw, Columns(time, linktype, offsets + head["begin"], head["captured"], head["on_wire"])
-
-
-def _heads(block: Block) -> tuple[Ints, Array]:
-    """What the kernel wrote before each frame, and where."""
-    count, first = len(block), block.first
-    (stride,) = _FOLLOWING.unpack_from(block.raw, first)
-    if count > 1 and first + count * stride <= len(block.raw):  # frames of one size, as those of media, need no walk
-        offsets = np.arange(first, first + count * stride, stride)
+    count = len(block)
+    linktype = constant(_ETHERNET, count)
+    if native.compiled is not None:
+        columns = np.empty((4, count), np.int64)
+        plain = native.compiled.ring_frames(block.raw, block.first, count, columns)
+        time, start, captured, on_wire = columns
+    else:
+        offsets = np.array(list(block.offsets()), np.int64)
         head = at(block.raw, _RING_FRAME, offsets)
-        if head["following"][:-1].tobytes() == _FOLLOWING.pack(stride) * (count - 1):
-            return offsets, head
-    offsets = np.array(list(block.offsets()))
-    return offsets, at(block.raw, _RING_FRAME, offsets)
+        plain = not (head["status"] & VLAN_VALID).any()
+        time = head["seconds"] * np.int64(10**9) + head["nanoseconds"]
+        start, captured, on_wire = offsets + head["begin"], head["captured"].astype(np.int64), head["on_wire"]
+    if not plain:  # VLAN tags stand beside the frames and not in them
+        return of_frames([(time_ns, LINKTYPE_ETHERNET, raw) for time_ns, raw in block.frames()])
+    return block.raw, Columns(time, linktype, start, captured, on_wire)
 
 
 def of_run(run: Run) -> Columns:
