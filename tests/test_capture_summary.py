@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import plotly.graph_objects as go
+import pytest
 
 from labkit.capture.derived import diameter_pairs
 from labkit.capture.summary import summary
@@ -46,7 +47,8 @@ def test_a_recording() -> None:
 
 def test_nothing_at_all() -> None:
     """An empty capture is no error."""
-    empty = read_capture(evening(3000, 20).file()[:300])
+    with pytest.warns(UserWarning, match="1 whole frames were read"):
+        empty = read_capture(evening(3000, 20).file()[:300])
     assert summary(empty).lines[0] == "No SIP, Diameter or RTP message was found."
 
 
