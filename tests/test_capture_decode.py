@@ -230,6 +230,24 @@ def test_sip_as_people_write_it() -> None:
     assert {name: found[name][0] for name in wanted} == wanted
 
 
+@pytest.mark.parametrize(
+    ("written", "user"),
+    [
+        ("<sip:+1555;phone-context=ims@h;user=phone>", "+1555;phone-context=ims"),
+        ("<sip:+1555;npdi;rn=+1556@h;user=phone>;tag=t", "+1555;npdi;rn=+1556"),
+        ("<sips:;x:pw@h>", ";x"),
+        ("<sip:h;maddr=10.0.0.9>", None),
+        ("sip:h;tag=a@h", None),
+        ("<sip:a?b@h?Subject=x>", "a?b"),
+    ],
+)
+def test_a_user_may_hold_parameters(written: str, user: str | None) -> None:
+    """Ported and local numbers carry parameters before the "@"; tshark reads these users too."""
+    raw = frames(udp(SIP.replace(b"<sip:bob@b>", written.encode()).replace(b"<sip:alice@a>", written.encode())))
+    found = decode(raw).columns
+    assert [found["from_user"], found["to_user"]] == [[user], [user]]
+
+
 def test_damaged_messages_still_have_a_row() -> None:
     """What can be read of a broken message is shown, the rest is absent."""
     raw = frames(

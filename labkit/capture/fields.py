@@ -23,7 +23,8 @@ _TOKEN = re.compile(r"\s*([^;,\s\"]+)")
 _DIGITS = re.compile(r"[0-9]+")
 _VIA_LINE = re.compile(r"^(?:via|v)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_URI_USER = re.compile(r"\s*(?:sips?:(?:([^@;:<>]+)(?::[^@]*)?@)?|tel:([^;>\s]+))", re.IGNORECASE)
+_URI_USER = re.compile(r"\s*(?:sips?:(?:([^@:<>]+)(?::[^@]*)?@)?|tel:([^;>\s]+))", re.IGNORECASE)
+"""A user part may hold ";" and "?": "sip:+1555;npdi;rn=+1556@host" (RFC 3261 section 25.1, RFC 4694)."""
 
 
 def split_sip(raw: bytes) -> tuple[str, dict[str, str], bytes]:
