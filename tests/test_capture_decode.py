@@ -56,13 +56,16 @@ def ip_packet(frame: bytes) -> bytes:
         (1, b"\2" * 12 + b"\x81\0\0\x07\x08\0"),
         (1, b"\2" * 12 + b"\x88\xa8\0\x07\x81\0\0\x09\x08\0"),
         (113, bytes(14) + b"\x08\0"),
+        (113, bytes(14) + b"\x81\0\0\x07\x08\0"),
         (276, b"\x08\0" + bytes(18)),
+        (276, b"\x81\0" + bytes(18) + b"\0\x07\x08\0"),
+        (276, b"\x88\xa8" + bytes(18) + b"\0\x07\x81\0\0\x09\x08\0"),
         (101, b""),
         (228, b""),
         (0, b"\2\0\0\0"),
         (108, b"\0\0\0\2"),
     ],
-    ids=["ether", "vlan", "qinq", "sll", "sll2", "raw", "ipv4", "null", "loop"],
+    ids=["ether", "vlan", "qinq", "sll", "sll vlan", "sll2", "sll2 vlan", "sll2 qinq", "raw", "ipv4", "null", "loop"],
 )
 def test_link_types(linktype: int, prefix: bytes) -> None:
     """The same packet is found behind each kind of link header."""

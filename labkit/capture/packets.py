@@ -148,6 +148,8 @@ class PacketReader:
         if linktype == pcap.LINKTYPE_LINUX_SLL:
             return self._ethertype(frame, raw, 14, layer)
         if linktype == pcap.LINKTYPE_LINUX_SLL2:
+            if int.from_bytes(raw[:2], "big") in VLAN_TAGS:  # the rest of the tag stands behind the header
+                return self._ethertype(frame, raw, 20 + 2, layer)
             return self._network(frame, raw[20:], layer) if _is_ip(raw, 0) else None
         if linktype in LINK_RAW:
             return self._network(frame, raw, layer)

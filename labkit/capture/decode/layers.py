@@ -147,6 +147,8 @@ class Peeler:
         elif linktype == pcap.LINKTYPE_LINUX_SLL2:
             kind = at(self._raw, ">u2", np.minimum(frames.start, frames.end))
             self._network(self._shifted(frames.take(_is_ip(kind)), 20), layer)
+            if (tagged := np.isin(kind, VLAN_TAGS)).any():  # the rest of the tag stands behind the header
+                self._ethertype(self._shifted(frames.take(tagged), 20 + 2), layer)
         elif linktype in (pcap.LINKTYPE_ETHERNET, pcap.LINKTYPE_LINUX_SLL):
             self._ethertype(self._shifted(frames, 12 if linktype == pcap.LINKTYPE_ETHERNET else 14), layer)
 
