@@ -99,6 +99,19 @@ def test_fragments_in_any_order_with_duplicates() -> None:
     assert decode(frames(*parts[:2])).raw == []
 
 
+def test_an_identification_that_comes_again() -> None:
+    """A packet that lost a fragment does not lend its others to one that has the same number minutes later."""
+
+    def found(*timed: tuple[int, bytes]) -> list[object]:
+        raw = pcap.pcapng(pcap.Frame(0, 10**18 + second * 10**9, 1, part) for second, part in timed)
+        return decode(raw).columns["call_id"]
+
+    lost, whole = (fragments(ip_packet(udp(SIP.replace(b"c1", call_id))), 64) for call_id in (b"c2", b"c3"))
+    assert found((0, lost[0]), (0, lost[1]), *((120, part) for part in whole)) == ["c3"]
+    assert found((0, lost[0]), (0, lost[1]), (120, whole[2])) == []
+    assert found((0, lost[0]), (30, lost[1]), (59, lost[2])) == ["c2"]
+
+
 def test_ipv6_with_extension_headers_and_fragments() -> None:
     """Hop-by-hop options and fragment headers are passed over; fragments are joined."""
     frame = pcap.udp_frame("2001:db8::1", 5060, "2001:db8::2", 5060, SIP)

@@ -132,7 +132,7 @@ class Assembly:
             ),
             (self.streams.forgotten, "directions of TCP connections were given up to keep memory bounded."),
             (self.fragments.dropped, "fragmented IP packets were given up to keep memory bounded."),
-            (len(self.fragments.pending), "fragmented IP packets never became whole."),
+            (len(self.fragments.pending) + self.fragments.outdated, "fragmented IP packets never became whole."),
             (self.sctp.dropped, "pieces of SCTP messages were given up to keep memory bounded."),
             (self.undecided_dropped, "datagrams that may be RTP or RTCP were dropped: no SDP announced them in time."),
         )

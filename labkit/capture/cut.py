@@ -27,9 +27,9 @@ class _Noting(FragmentStore):
         super().__init__()
         self.last: FragmentKey | None = None
 
-    def add(self, key: FragmentKey, offset: int, more: bool, body: bytes) -> bytes | None:
+    def add(self, key: FragmentKey, offset: int, more: bool, body: bytes, time_ns: int) -> bytes | None:
         self.last = key
-        return super().add(key, offset, more, body)
+        return super().add(key, offset, more, body, time_ns)
 
 
 def cut(

@@ -32,6 +32,9 @@ _MOST_PENDING_PIECES = 65536
 _MOST_PIECES = 256
 """A packet of 65535 bytes in pieces of 576, the smallest that every network must carry, has 119."""
 _BIGGEST_PACKET = 65535
+LONGEST_WAIT_NS = 60 * 10**9
+"""Pieces further apart are of different packets: RFC 8200 section 4.5 gives them up after 60 s, and identifications
+come again soon, 16 bits of them in IPv4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,19 @@ class FragmentStore:
         """Packets of which some pieces have come, oldest first."""
         self.dropped = 0
         """Packets given up because too many were open, or because a piece was absurd."""
+        self.outdated = 0
+        """Packets given up because a piece of another with the same identification came."""
         self._pieces = 0
 
-    def add(self, key: FragmentKey, offset: int, more: bool, body: bytes) -> bytes | None:
+    def add(self, key: FragmentKey, offset: int, more: bool, body: bytes, time_ns: int) -> bytes | None:
         """Take a piece; give the packet's body when that makes it whole."""
         pending = self.pending.get(key)
+        if pending is not None and abs(time_ns - pending.time_ns) > LONGEST_WAIT_NS:
+            self.outdated += 1
+            self._remove(key)
+            pending = None
         if pending is None:
-            pending = self.pending[key] = _Fragments()
+            pending = self.pending[key] = _Fragments(time_ns)
         before = len(pending.pieces)
         whole = pending.add(offset, more, body)
         self._pieces += len(pending.pieces) - before
@@ -101,6 +110,7 @@ class FragmentStore:
 
 @dataclass(slots=True)
 class _Fragments:
+    time_ns: int
     pieces: dict[int, bytes] = field(default_factory=dict)
     received: int = 0
     size: int | None = None
@@ -184,7 +194,7 @@ class PacketReader:
         cut = total > len(packet) if total else frame.wire_size_bytes > len(frame.raw)
         more, offset = bool(fragment & 0x2000), (fragment & 0x1FFF) * 8
         if more or offset:
-            joined = self.fragments.add((src, dst, protocol, ip_id), offset, more, body)
+            joined = self.fragments.add((src, dst, protocol, ip_id), offset, more, body, frame.time_ns)
             if joined is None:
                 return None
             body, cut = joined, False
@@ -204,7 +214,8 @@ class PacketReader:
                 if not more and not offset & 0xFFF8:
                     continue  # an "atomic" fragment is a whole packet (RFC 6946)
                 # IPv6 identifications have 32 bits: one more keeps them apart from those of IPv4
-                joined = self.fragments.add((src, dst, protocol, ip_id | 1 << 32), offset & 0xFFF8, more, body)
+                key = (src, dst, protocol, ip_id | 1 << 32)
+                joined = self.fragments.add(key, offset & 0xFFF8, more, body, frame.time_ns)
                 if joined is None:
                     return None
                 body, cut = joined, False

@@ -218,7 +218,10 @@ class _Turn:
                 self._assembly.packets.cut += int(np.count_nonzero(told))
                 segments.append((raw, bodies))
             pieces = Fragments.together(fragments) if fragments else None
-            joined = reassemble(raw, pieces, self._assembly.fragments, addresses) if pieces is not None else None
+            if pieces is None:
+                joined = None
+            else:
+                joined = reassemble(raw, pieces, self._times, self._assembly.fragments, addresses)
             if joined is None:
                 break
             raw, bodies = joined

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from labkit.capture.decode import text
-from labkit.capture.decode.arrays import Addresses, Array, Raw
+from labkit.capture.decode.arrays import Addresses, Array, Ints, Raw
 from labkit.capture.decode.layers import Bodies, Fragments
-from labkit.capture.packets import FragmentStore
+from labkit.capture.packets import LONGEST_WAIT_NS, FragmentStore
 
 
-def reassemble(raw: Raw, fragments: Fragments, store: FragmentStore, addresses: Addresses) -> tuple[Raw, Bodies] | None:
+def reassemble(
+    raw: Raw, fragments: Fragments, times: Ints, store: FragmentStore, addresses: Addresses
+) -> tuple[Raw, Bodies] | None:
     """Put together what can be put together.
 
     Args:
         raw: the bytes in which the fragments lie.
         fragments: all fragments of a run, in any order.
+        times: time of each frame of the run.
         store: fragments of earlier runs; takes those that stay incomplete.
         addresses: keys of addresses.
     Returns:
@@ -31,14 +34,14 @@ def reassemble(raw: Raw, fragments: Fragments, store: FragmentStore, addresses: 
     different = (ends[1:] != ends[:-1]) | (packet[1:] != packet[:-1])
     first = np.flatnonzero(np.concatenate(([True], different)))
     count = np.diff(np.append(first, len(different) + 1))
-    orderly = _orderly(fragments, first, count, store)
+    orderly = _orderly(fragments, times, first, count, store)
     inside = np.repeat(orderly, count)
     starts, ends = body.start[inside], body.end[inside]
     length = np.add.reduceat(body.end - body.start, first)[orderly]
     found = [_bodies(body, first[orderly], np.maximum.reduceat(body.frame, first)[orderly])]
     late: list[bytes] = []
     if not inside.all():
-        for where, whole in _one_by_one(memoryview(raw), fragments.take(~inside), store, addresses):
+        for where, whole in _one_by_one(memoryview(raw), fragments.take(~inside), times, store, addresses):
             late.append(whole)
             found.append(where)
     bodies = Bodies.together(found)
@@ -55,7 +58,7 @@ def reassemble(raw: Raw, fragments: Fragments, store: FragmentStore, addresses: 
     return together, bodies
 
 
-def _orderly(fragments: Fragments, first: Array, count: Array, store: FragmentStore) -> Array:
+def _orderly(fragments: Fragments, times: Ints, first: Array, count: Array, store: FragmentStore) -> Array:
     """Which groups are one packet, each piece there once, with nothing of it in the store."""
     body, offset = fragments.body, fragments.offset
     following = offset + (body.end - body.start)
@@ -67,6 +70,8 @@ def _orderly(fragments: Fragments, first: Array, count: Array, store: FragmentSt
     ends_well[last] = ~fragments.more[last]
     good: Array = np.logical_and.reduceat(joins & ends_well & ~body.cut, first) & (following[last] <= 65535)
     good &= (count > 1) & (np.minimum.reduceat(body.end - body.start, first) > 0) & (count <= 256)
+    time = times[body.frame]
+    good &= np.maximum.reduceat(time, first) - np.minimum.reduceat(time, first) <= LONGEST_WAIT_NS
     if store.pending:
         ids = np.array([key[3] for key in store.pending], np.uint64)
         good &= ~np.isin(fragments.ip_id[first], ids)
@@ -82,19 +87,19 @@ def _bodies(body: Bodies, which: Array, frame: Array) -> Bodies:
 
 
 def _one_by_one(
-    view: memoryview, fragments: Fragments, store: FragmentStore, addresses: Addresses
+    view: memoryview, fragments: Fragments, times: Ints, store: FragmentStore, addresses: Addresses
 ) -> list[tuple[Bodies, bytes]]:
     found = []
     arrival = np.argsort(fragments.body.frame, kind="stable")
     fragments = fragments.take(arrival)
     body = fragments.body
-    place = (fragments.ip_id, fragments.offset, fragments.more, body.start, body.end)
+    place = (fragments.ip_id, fragments.offset, fragments.more, body.start, body.end, times[body.frame])
     columns = (body.src, body.dst, body.protocol, *place)
-    for index, (src, dst, protocol, ip_id, offset, more, start, end) in enumerate(
+    for index, (src, dst, protocol, ip_id, offset, more, start, end, time_ns) in enumerate(
         zip(*(column.tolist() for column in columns), strict=True)
     ):
         key = (addresses.packed(src), addresses.packed(dst), protocol, ip_id)
-        whole = store.add(key, offset, more, bytes(view[start : max(start, end)]))
+        whole = store.add(key, offset, more, bytes(view[start : max(start, end)]), time_ns)
         if whole is not None:
             which = np.array([index])
             found.append((_bodies(body, which, body.frame[which]), whole))
