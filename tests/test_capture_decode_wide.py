@@ -378,4 +378,12 @@ def test_cut_packets_are_counted() -> None:
     one = Decoder(**WAY)
     rows = one.feed(raw).rows()
     assert [row["method"] for row in rows] == ["INVITE", "INVITE"]
-    assert one.notes == ["1 packets are cut short in the capture: what was cut off is missing."]
+    assert one.notes == ["1 packet is cut short in the capture: what was cut off is missing."]
+
+
+def test_a_link_type_that_is_not_read_is_named() -> None:
+    """Not every frame of a wireless capture is silence."""
+    one = Decoder(**WAY)
+    rows = one.feed(pcap.pcapng([pcap.Frame(1, 0, 1, bytes(SHAPES["vlan"])), pcap.Frame(2, 1, 105, bytes(40))])).rows()
+    assert len(rows) == 1
+    assert one.notes == ["1 frame is of link type 105: not read."]

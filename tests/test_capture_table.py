@@ -93,6 +93,16 @@ def test_a_truncated_capture_warns_once() -> None:
         read_capture(RECORDING)
 
 
+def test_what_a_capture_lacks_is_one_warning() -> None:
+    """A frame that is cut short and one of an unknown kind of link: no table looks as if nothing were missing."""
+    invite = pcap.udp_frame("10.0.0.1", 5060, "10.0.0.2", 5060, b"INVITE sip:b SIP/2.0\r\nCall-ID: x\r\n\r\n")
+    both = [pcap.Frame(1, 0, 1, invite[:-9], "", len(invite)), pcap.Frame(2, 1, 105, bytes(40))]
+    with pytest.warns(UserWarning, match="1 frame is of link type 105.*1 packet is cut short") as caught:
+        messages = read_capture(pcap.pcapng(both))
+    assert len(caught) == 1
+    assert len(messages) == 1
+
+
 @pytest.mark.parametrize("source", ["nowhere.pcap", Path("nowhere.pcap"), b"no capture", str(Path(__file__).parent)])
 def test_what_cannot_be_read_is_a_capture_error(source: str | bytes | Path) -> None:
     """No file, a folder, something else: one sentence."""

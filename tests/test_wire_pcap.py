@@ -131,6 +131,10 @@ def test_truncated_pcap_and_gzip_say_how_much_was_read() -> None:
     cut = pcap.read_capture_file(raw[:-1])
     assert len(cut.frames) == 20
     assert cut.warning == "The capture ends inside frame 21: 20 whole frames were read."
+    second = 40 + int.from_bytes(raw[32:36], "little")
+    assert (
+        pcap.read_capture_file(raw[: second + 5]).warning == "The capture ends inside frame 2: 1 whole frame was read."
+    )
     packed = pcap.read_capture_file(gzip.compress(raw)[:-100])
     assert 0 < len(packed.frames) <= 21
     assert "whole frames were read" in packed.warning

@@ -123,20 +123,29 @@ class Assembly:
                 yield ends_of(segment), int.from_bytes(raw[8:12], "big"), raw[1] & 0x7F, int.from_bytes(raw[2:4], "big")
 
     def notes(self) -> list[str]:
-        """A sentence for each kind of thing that was missing or that had to be dropped."""
+        """A sentence for each kind of thing that was missing, that is not read, or that had to be dropped."""
+        unread = [
+            (n, "frame is", "frames are", f"of link type {kind}: not read.") for kind, n in self.packets.unread.items()
+        ]
+        again = "a TCP stream had a gap or nonsense: reading went on at the next message."
+        never_whole = len(self.fragments.pending) + self.fragments.outdated
+        given_up = "given up to keep memory bounded."
         counted = (
-            (self.packets.cut, "packets are cut short in the capture: what was cut off is missing."),
+            *unread,
+            (self.packets.cut, "packet is", "packets are", "cut short in the capture: what was cut off is missing."),
+            (self.streams.lost, "time", "times", again),
             (
-                self.streams.lost,
-                "times a TCP stream had a gap or nonsense: reading went on at the next message.",
+                self.streams.forgotten,
+                "direction of a TCP connection was",
+                "directions of TCP connections were",
+                given_up,
             ),
-            (self.streams.forgotten, "directions of TCP connections were given up to keep memory bounded."),
-            (self.fragments.dropped, "fragmented IP packets were given up to keep memory bounded."),
-            (len(self.fragments.pending) + self.fragments.outdated, "fragmented IP packets never became whole."),
-            (self.sctp.dropped, "pieces of SCTP messages were given up to keep memory bounded."),
-            (self.undecided_dropped, "datagrams that may be RTP or RTCP were dropped: no SDP announced them in time."),
+            (self.fragments.dropped, "fragmented IP packet was", "fragmented IP packets were", given_up),
+            (never_whole, "fragmented IP packet", "fragmented IP packets", "never became whole."),
+            (self.sctp.dropped, "piece of an SCTP message was", "pieces of SCTP messages were", given_up),
+            (self.undecided_dropped, "datagram", "datagrams", "that may be RTP or RTCP dropped: no SDP came in time."),
         )
-        return [f"{count} {what}" for count, what in counted if count]
+        return [f"{count} {one if count == 1 else many} {what}" for count, one, many, what in counted if count]
 
     def copy(self, segment: Segment) -> Iterator[Message]:
         """Take a HEP3 packet: the message in it counts where the capture does not show the message itself.

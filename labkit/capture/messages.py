@@ -26,6 +26,8 @@ class Messages:
     """Names of nodes by "address" or "address:port"."""
     warning: str = ""
     """Empty, or one sentence on a truncated or damaged capture."""
+    notes: tuple[str, ...] = ()
+    """A sentence for each kind of thing that the capture lacks, that cannot be read, or that had to be dropped."""
 
     def __len__(self) -> int:
         return len(self.raw)

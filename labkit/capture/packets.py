@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -142,6 +143,8 @@ class PacketReader:
         """Pieces of packets that are not whole."""
         self.cut = 0
         """Segments of which the capture holds only the beginning."""
+        self.unread: Counter[int] = Counter()
+        """Frames of each link type that is not read."""
 
     def segments(self, frame: pcap.Frame) -> Iterator[Segment]:
         """Give the segment that this frame completes, if any; frames of no interest give none."""
@@ -165,6 +168,7 @@ class PacketReader:
             return self._network(frame, raw, layer)
         if linktype in LINK_ADDRESS_FAMILY:
             return self._network(frame, raw[4:], layer)
+        self.unread[linktype] += 1
         return None
 
     def _ethertype(self, frame: pcap.Frame, raw: bytes, position: int, layer: int) -> Segment | None:

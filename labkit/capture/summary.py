@@ -45,8 +45,7 @@ def summary(messages: Messages) -> Summary:
     """Sum up a capture: how long it is, what was said by whom, and what went wrong in it."""
     table = messages.table
     lines = [_span(table), _registrations(table), _calls(messages), _diameter(table), _media(table)]
-    if messages.warning:
-        lines.append(messages.warning)
+    lines += [messages.warning, *messages.notes]
     return Summary(tuple(filter(None, lines)), _kinds(table), _nodes(table))
 
 

@@ -73,7 +73,8 @@ def read_capture(
             gives a boolean for each row.
         guess_rtp: take for RTP what behaves like it although no SDP announced it.
     Returns:
-        The messages; a truncated capture gives what is whole and one Python warning.
+        The messages. What a capture lacks (it is truncated, packets are cut short, a segment is lost) costs only the
+        messages that it was part of, and one Python warning says it all.
     Raises:
         CaptureError: there is no such file, or it is no capture; an unknown protocol; a `where` that cannot be.
     """
@@ -82,15 +83,15 @@ def read_capture(
     decoder = Decoder(protocols=protocols, keep_raw=True, guess_rtp=guess_rtp)
     batches = [batch for piece in _pieces(source, decoder) for batch in decoder.feed(piece).batches()]
     rows = join(batches + decoder.finish().batches(), raw=True)
-    if decoder.warning:
-        warnings.warn(decoder.warning, stacklevel=2)
+    if said := " ".join(filter(None, (decoder.warning, *decoder.notes))):
+        warnings.warn(said, stacklevel=2)
     all_names = {**decoder.names, **(names or {})}
     raw = raw_messages(rows["raw"])
     table = _dataframe(rows, raw, all_names)
     if where is not None:
         kept = _kept(table, where)
         table, raw = table[kept].reset_index(drop=True), raw_messages(rows["raw"].filter(_arrow_mask(kept)))
-    return Messages(table, raw, all_names, decoder.warning)
+    return Messages(table, raw, all_names, decoder.warning, tuple(decoder.notes))
 
 
 def _pieces(source: Source, decoder: Decoder) -> Iterator[bytes]:

@@ -81,8 +81,8 @@ def read_file(path: Path) -> Messages:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         messages = read_capture(path, names=names_beside(path))
-    if messages.warning:
-        print(f"lab: {messages.warning}", file=sys.stderr)
+    for sentence in filter(None, (messages.warning, *messages.notes)):
+        print(f"lab: {sentence}", file=sys.stderr)
     return messages
 
 

@@ -29,6 +29,7 @@ from labkit.wire.pcap_records import (
     RecordWalker,
     Run,
     options,
+    whole_frames,
 )
 
 # Link types: https://www.tcpdump.org/linktypes.html
@@ -98,8 +99,8 @@ def ending(walker: RecordWalker, gzip_warning: str = "") -> str:
     if walker.damage:
         return walker.damage
     if walker.left_over:
-        return f"The capture ends inside frame {walker.count + 1}: {walker.count} whole frames were read."
-    return f"{gzip_warning}: {walker.count} whole frames were read." if gzip_warning else ""
+        return f"The capture ends inside frame {walker.count + 1}: {whole_frames(walker.count)}."
+    return f"{gzip_warning}: {whole_frames(walker.count)}." if gzip_warning else ""
 
 
 def read_frames(raw: bytes) -> Iterator[Frame]:

@@ -313,7 +313,7 @@ class RecordWalker:
 
     def _damaged(self, what: str, more: int = 0) -> None:
         count = self.count + more
-        self.damage = f"The capture {what} after frame {count}: {count} whole frames were read."
+        self.damage = f"The capture {what} after frame {count}: {whole_frames(count)}."
 
 
 def _records(raw: bytes, position: int, size: int, order: str) -> tuple[list[int], int, int]:
@@ -353,6 +353,11 @@ def _alike(raw: bytes, position: int, stride: int, count: int) -> int:
         lengths = raw[position + byte : position + byte + count * stride : stride][:count]
         count = len(lengths) - len(lengths.lstrip(lengths[:1]))
     return count
+
+
+def whole_frames(count: int) -> str:
+    """Say how many frames there were before a capture ended or was damaged."""
+    return "1 whole frame was read" if count == 1 else f"{count} whole frames were read"
 
 
 def options(body: bytes, position: int, order: str) -> Iterator[tuple[int, bytes]]:

@@ -209,7 +209,9 @@ class _Turn:
         """Peel frames down to datagrams and segments, and read those."""
         raw, addresses = self._raw, self._addresses
         end, cut = columns.start + columns.captured, columns.on_wire > columns.captured
-        whole, fragments = Peeler(raw, addresses).frames(index, columns.linktype, columns.start, end, cut)
+        peeler = Peeler(raw, addresses)
+        whole, fragments = peeler.frames(index, columns.linktype, columns.start, end, cut)
+        self._assembly.packets.unread.update(peeler.unread)
         segments: list[tuple[Raw, Bodies]] = []
         for _ in range(MOST_LAYERS):
             if whole:

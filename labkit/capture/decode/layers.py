@@ -6,6 +6,7 @@ and fragments remain. The same rules, packet by packet, stand in `capture.packet
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +122,8 @@ class Peeler:
         self._addresses = addresses
         self._whole: list[Bodies] = []
         self._fragments: list[Fragments] = []
+        self.unread: Counter[int] = Counter()
+        """Frames of each link type that is not read."""
 
     def frames(
         self, number: Ints, linktype: Array, start: Ints, end: Ints, cut: Flags
@@ -151,6 +154,8 @@ class Peeler:
                 self._ethertype(self._shifted(frames.take(tagged), 20 + 2), layer)
         elif linktype in (pcap.LINKTYPE_ETHERNET, pcap.LINKTYPE_LINUX_SLL):
             self._ethertype(self._shifted(frames, 12 if linktype == pcap.LINKTYPE_ETHERNET else 14), layer)
+        else:
+            self.unread[linktype] += len(frames.frame)
 
     @staticmethod
     def _shifted(frames: _Inside, by: int) -> _Inside:
