@@ -58,6 +58,16 @@ def test_it_goes_on_where_it_was(archive: Path, tmp_path: Path) -> None:
     assert again.rows.notna().tolist() == [True, False, True, False]
 
 
+def test_other_wishes_make_other_tables(archive: Path, tmp_path: Path) -> None:
+    """A table that holds something else than what is asked for now is not taken for done."""
+    lk.decode_folder(archive, tmp_path, progress=False)
+    done = lk.decode_folder(archive, tmp_path, protocols=("sip", "diameter"), progress=False)
+    assert done.rows.notna().tolist() == [True, True, True, False]
+    assert set(pd.read_parquet(tmp_path / "a.pcapng.parquet").protocol) == {"sip", "diameter"}
+    again = lk.decode_folder(archive, tmp_path, protocols=["diameter", "sip"], progress=False)
+    assert again.note.tolist()[:3] == ["was there already"] * 3
+
+
 def test_an_archive_without_unpacking(archive: Path, tmp_path: Path) -> None:
     """A .tar.gz gives the same tables as the folder."""
     packed = tmp_path / "all.tar.gz"

@@ -42,6 +42,8 @@ _COUNTED = (
 )  # fmt: skip
 PIECE_BYTES = 3 << 20
 """Less than `decoder.PIECE_BYTES`: a fifth slower, but flat memory is what an export is for."""
+_WISH = b"labkit"
+"""Under this name a Parquet file says what it was asked to hold."""
 _ROWS_AT_ONCE = 1 << 14
 """Rows of a row group: enough for a column to pack well, little enough to hold."""
 
@@ -91,7 +93,7 @@ def export_capture(
     """
     done = Export()
     decoder = Decoder(protocols=protocols, guess_rtp=guess_rtp)
-    with _writer(target) as writer:
+    with _writer(target, wish_of(protocols, guess_rtp)) as writer:
         for table in _tables(source, decoder):
             done.rows += len(table)
             _count(table, done.counts)
@@ -101,6 +103,22 @@ def export_capture(
             del table  # its memory serves the next pieces
     done.frames, done.warning, done.notes = decoder.frames, decoder.warning, decoder.notes
     return done
+
+
+def wish_of(protocols: Collection[str], guess_rtp: bool) -> str:
+    """Say in a line what a table was asked to hold: a Parquet file keeps it, see `wish_in`."""
+    return " ".join((*sorted(protocols), *(["guess_rtp"] * guess_rtp)))
+
+
+def wish_in(path: Path) -> str | None:
+    """Give what a Parquet file was asked to hold; None where it does not say, or is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_WISH, b"").decode() or None
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _tables(source: IO[bytes], decoder: Decoder) -> Iterator[pa.Table]:
@@ -129,7 +147,7 @@ def _schema() -> pa.Schema:
 
 
 @contextmanager
-def _writer(target: Path | None) -> Iterator[_Writer | None]:
+def _writer(target: Path | None, wish: str) -> Iterator[_Writer | None]:
     """Write beside the target and rename at the end, so that a target is whole or not there."""
     if target is None:
         yield None
@@ -140,7 +158,7 @@ def _writer(target: Path | None) -> Iterator[_Writer | None]:
     except OSError as error:
         raise CaptureError(f"Cannot write {target}: {error.strerror}.") from error
     try:
-        writer = _open(Path(name), target.suffix)
+        writer = _open(Path(name), target.suffix, wish)
         try:
             yield writer
         finally:
@@ -153,13 +171,13 @@ def _writer(target: Path | None) -> Iterator[_Writer | None]:
         Path(name).unlink(missing_ok=True)
 
 
-def _open(path: Path, ending: str) -> Any:
+def _open(path: Path, ending: str, wish: str) -> Any:
     import pyarrow as pa
 
     if ending == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.ParquetWriter(path, _schema())
+        return pq.ParquetWriter(path, _schema().with_metadata({_WISH: wish.encode()}))
     if ending == ".arrow":
         return pa.ipc.new_file(path, _schema())
     import pyarrow.csv

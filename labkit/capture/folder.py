@@ -1,8 +1,8 @@
 """Many captures to many tables: one Parquet file each, one after the other or on an engine that maps.
 
 Each capture is a world of its own here: what one file leaves unfinished the next does not complete. A file's table
-appears when it is whole, and a capture whose table is there and not older is passed over; so whatever was interrupted
-goes on where it was when it is started again.
+appears when it is whole, and a capture is passed over whose table is there, not older, and made with the same options;
+so whatever was interrupted goes on where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def decode_folder(
 
 def decode_job(job: Job, protocols: Collection[str], guess_rtp: bool) -> Outcome:
     """Decode one capture; what is wrong with it is told in the outcome, for the others must go on."""
-    from labkit.capture.export import export_capture
+    from labkit.capture.export import export_capture, wish_of
 
-    if job.target.exists() and job.target.stat().st_mtime >= job.source.stat().st_mtime:
+    if _is_done(job, wish_of(protocols, guess_rtp)):
         return Outcome(job.name, note="was there already")
     try:
         _make(job.target.parent)
@@ -126,6 +126,14 @@ def decode_job(job: Job, protocols: Collection[str], guess_rtp: bool) -> Outcome
     except (CaptureError, *_UNREADABLE) as error:
         return Outcome(job.name, note=str(error))
     return Outcome(job.name, done.frames, done.rows, " ".join(filter(None, (done.warning, *done.notes))))
+
+
+def _is_done(job: Job, wish: str) -> bool:
+    """Whether the table is there, not older than the capture, and holds what is asked for now."""
+    from labkit.capture.export import wish_in
+
+    newer = job.target.exists() and job.target.stat().st_mtime >= job.source.stat().st_mtime
+    return newer and wish_in(job.target) == wish
 
 
 def _mapped(work: Callable[[Job], Outcome], jobs: list[Job], client: Engine | None) -> Iterator[Outcome]:
