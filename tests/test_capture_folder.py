@@ -82,6 +82,18 @@ def test_an_archive_without_unpacking(archive: Path, tmp_path: Path) -> None:
     )
 
 
+def test_an_archive_is_opened_once_for_all(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened for each capture, a packed archive of a thousand would be unpacked a thousand times."""
+    packed = tmp_path / "all.tgz"
+    with tarfile.open(packed, "w:gz") as tar:
+        tar.add(archive, arcname="all")
+    opened: list[object] = []
+    really = tarfile.open
+    monkeypatch.setattr(tarfile, "open", lambda *args, **options: opened.append(args) or really(*args, **options))
+    assert lk.decode_folder(packed, tmp_path / "tables", progress=False).rows.notna().sum() == 3
+    assert len(opened) == 2  # to list what is in it, and to read that
+
+
 def test_the_bar(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It grows to its end."""
     lk.decode_folder(archive, tmp_path)

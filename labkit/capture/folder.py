@@ -13,7 +13,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,15 +113,24 @@ def decode_folder(
     return _table(sorted(outcomes, key=lambda outcome: outcome.file))
 
 
-def decode_job(job: Job, protocols: Collection[str], guess_rtp: bool) -> Outcome:
-    """Decode one capture; what is wrong with it is told in the outcome, for the others must go on."""
+def decode_job(
+    job: Job, protocols: Collection[str], guess_rtp: bool, archive: tarfile.TarFile | None = None
+) -> Outcome:
+    """Decode one capture; what is wrong with it is told in the outcome, for the others must go on.
+
+    Args:
+        job: the capture.
+        protocols: those to write.
+        guess_rtp: take for RTP what behaves like it although no SDP announced it.
+        archive: the archive that holds it, where it is open already.
+    """
     from labkit.capture.export import export_capture, wish_of
 
     if _is_done(job, wish_of(protocols, guess_rtp)):
         return Outcome(job.name, note="was there already")
     try:
         _make(job.target.parent)
-        with _opened(job) as file:
+        with _opened(job, archive) as file:
             done = export_capture(file, job.target, protocols=protocols, guess_rtp=guess_rtp)
     except (CaptureError, *_UNREADABLE) as error:
         return Outcome(job.name, note=str(error))
@@ -136,9 +145,11 @@ def _is_done(job: Job, wish: str) -> bool:
     return newer and wish_in(job.target) == wish
 
 
-def _mapped(work: Callable[[Job], Outcome], jobs: list[Job], client: Engine | None) -> Iterator[Outcome]:
+def _mapped(work: Callable[..., Outcome], jobs: list[Job], client: Engine | None) -> Iterator[Outcome]:
     if client is None:
-        yield from map(work, jobs)
+        # One archive for all: a packed one that is opened anew is unpacked from its beginning to get at its end.
+        with tarfile.open(jobs[0].source) if jobs[0].packed else nullcontext() as archive:
+            yield from (work(job, archive=archive) for job in jobs)
         return
     from distributed import as_completed
 
@@ -178,13 +189,13 @@ def _jobs(source: Path, target: Path) -> Iterator[Job]:
 
 
 @contextmanager
-def _opened(job: Job) -> Iterator[IO[bytes]]:
+def _opened(job: Job, archive: tarfile.TarFile | None) -> Iterator[IO[bytes]]:
     if not job.packed:
         with job.source.open("rb") as file:
             yield file
         return
-    with tarfile.open(job.source) as archive:
-        member = archive.extractfile(job.name)
+    with nullcontext(archive) if archive is not None else tarfile.open(job.source) as opened:
+        member = opened.extractfile(job.name)
         if member is None:
             raise CaptureError(f"The archive {job.source} holds no {job.name} any more.")
         with member:
