@@ -47,7 +47,7 @@ def test_a_recording() -> None:
 
 def test_nothing_at_all() -> None:
     """An empty capture is no error."""
-    with pytest.warns(UserWarning, match="1 whole frames were read"):
+    with pytest.warns(UserWarning, match="1 whole frame was read"):
         empty = read_capture(evening(3000, 20).file()[:300])
     assert summary(empty).lines[0] == "No SIP, Diameter or RTP message was found."
 
