@@ -192,6 +192,20 @@ def test_a_new_connection_on_the_same_ports() -> None:
     assert decode(raw).raw == [two]
 
 
+def test_programs_and_sounds_are_not_diameter() -> None:
+    """Real message headers are rarer than bytes that look like one; a message behind them is still found."""
+    program = bytes.fromhex(
+        "7f454c4602010100000000000000000003003e0001000000b0400000000000004000000000000000" + "00" * 60
+    )
+    chance = random.Random(3)
+    quiet = struct.pack(">60000h", *(chance.randrange(-3, 4) for _ in range(60000)))
+    numbers = struct.pack("<30000I", *(chance.randrange(300) for _ in range(30000)))
+    for other in (program, quiet, numbers):
+        messages = diameter()
+        found = decode(frames(*segments(other + b"".join(messages), range(1448, len(other), 1448))))
+        assert found.raw == messages
+
+
 def test_sip_over_tcp() -> None:
     """Messages are cut by Content-Length; keep-alives between them are no messages; any port will do."""
     body = b"v=0\r\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from labkit.capture.rpc_framing import NOWHERE, RPC, rpc_again, rpc_start, take_rpc
@@ -32,8 +33,12 @@ _WEB_UPGRADE = re.compile(
     re.IGNORECASE,
 )
 _CONTROL = re.compile(rb"[\x00-\x08]")
-_DIAMETER_NEEDED = 28
-_WORD = struct.Struct(">I")
+_DIAMETER_NEEDED, _DIAMETER_LOOKED_AT, _AVPS_LOOKED_AT = 28, 256, 3
+"""Bytes that show a first AVP; bytes and AVPs that a stream must show before it is taken for Diameter."""
+_FIRST_AVPS = frozenset((263, 264, 268, 283, 296))
+"""Session-Id, Origin-Host, Result-Code, Destination-Realm, Origin-Realm: every message begins with some of them.
+Without this test, programs and sounds that go over TCP hold a believable message in every megabyte or two."""
+_WORD, _AVP_HEAD = struct.Struct(">I"), struct.Struct(">II")
 _SHORTEST, _LONGEST = 0x01000014, 0x01000000 | LONGEST_DIAMETER
 _NOWHERE, _UNDECIDED = -1, -2
 
@@ -61,6 +66,35 @@ def _believable_first_avp(raw: bytes) -> bool:
     size = int.from_bytes(raw[1:4], "big")
     avp_size = int.from_bytes(raw[25:28], "big")
     return size == 20 or (raw[24] & 0x1F == 0 and 8 <= avp_size <= size - 20)
+
+
+def _diameter_at(raw: bytes, position: int) -> bool | None:
+    """Tell whether any stream shows a Diameter header and first AVPs at a position; None: more bytes are needed."""
+    head = raw[position : position + _DIAMETER_LOOKED_AT]
+    if len(head) < 20:
+        return None
+    size = int.from_bytes(head[1:4], "big")
+    if not looks_like_diameter(head[:_DIAMETER_NEEDED]) or head[5:8] == b"\0\0\0":
+        return False
+    avps = list(_first_avps(head, size))
+    if None in avps:
+        return False
+    if not _FIRST_AVPS.isdisjoint(avps):
+        return True
+    return False if len(avps) == _AVPS_LOOKED_AT or len(head) >= min(size, _DIAMETER_LOOKED_AT) else None
+
+
+def _first_avps(head: bytes, size: int) -> Iterator[int | None]:
+    """Give the codes of the first AVPs of a message as far as they are there (0: a vendor's own), None for no AVP."""
+    position = 20
+    for _ in range(_AVPS_LOOKED_AT):
+        if position + 8 > min(size, len(head)):
+            return
+        code, word = _AVP_HEAD.unpack_from(head, position)
+        length = word & 0xFFFFFF
+        fits = code and not word & 0x1F000000 and (12 if word >> 31 else 8) <= length <= size - position
+        yield (0 if word >> 31 else code) if fits else None
+        position += length + -length % 4
 
 
 @dataclass(slots=True)
@@ -154,8 +188,7 @@ class Framer:
             if start != NOWHERE:
                 self.protocol, self.synchronised = protocol, start >= 0
                 return position, self.synchronised
-        head = raw[position : position + _DIAMETER_NEEDED]
-        if self.protocol != SIP and len(head) == _DIAMETER_NEEDED and looks_like_diameter(head):
+        if self.protocol != SIP and raw[position] == 1 and _diameter_at(raw, position):
             self.protocol, self.synchronised = DIAMETER, True  # nothing can start before it: spare the search
             return position, True
         at_line = raw[position - 1] == 10 if position else not self._mid_line
@@ -260,15 +293,14 @@ def _next_diameter(raw: bytes, position: int, before: int) -> tuple[int, bool]:
     """The next believable Diameter header that starts before `before`."""
     size = len(raw)
     while (position := raw.find(b"\x01", position, before)) >= 0:
-        head = raw[position : position + _DIAMETER_NEEDED]
-        if len(head) >= 4 and not 20 <= int.from_bytes(head[1:4], "big") <= LONGEST_DIAMETER:
+        word = int.from_bytes(raw[position : position + 4], "big")
+        if position + 4 <= size and (not _SHORTEST <= word <= _LONGEST or word & 3):
             position += 1
-        elif len(head) < 20 or (len(head) < _DIAMETER_NEEDED and head[1:4] != b"\0\0\x14"):
-            return position, False
-        elif looks_like_diameter(head):
-            return position, True
-        else:
-            position += 1
+            continue
+        found = _diameter_at(raw, position)
+        if found is not False:
+            return position, found is True
+        position += 1
     return size, False
 
 
