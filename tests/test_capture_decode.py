@@ -331,6 +331,21 @@ def test_hostile_frames_are_passed_over() -> None:
     assert decode(frames(lying, b"", b"\0" * 14)).raw == []
 
 
+@pytest.mark.parametrize(("ticks", "offset_s"), [(2**64 - 1, 0), (5, 2**62), (5, -(2**62))])
+def test_an_absurd_clock_costs_no_rows(ticks: int, offset_s: int) -> None:
+    """A damaged time, or offset of an interface, is no time; the message beside it is whole."""
+
+    def block(kind: int, body: bytes) -> bytes:
+        size = struct.pack("<I", 12 + len(body))
+        return struct.pack("<I", kind) + size + body + size
+
+    frame = udp(SIP) + bytes(-len(udp(SIP)) % 4)
+    section = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+    interface = block(1, struct.pack("<HHIHHqI", 1, 0, 0, 14, 8, offset_s, 0))
+    packet = block(6, struct.pack("<IIIII", 0, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)) + frame)
+    assert decode(section + interface + packet * 2).columns["call_id"] == ["c1", "c1"]
+
+
 def test_columns_are_those_of_the_contract() -> None:
     """All columns are there, also when nothing was found, and align with the messages."""
     assert list(decode(frames()).columns) == list(COLUMNS)

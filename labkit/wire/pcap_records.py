@@ -104,7 +104,7 @@ class Run:
             which, high, low, captured, on_wire = struct.unpack_from(order + "IIIII", raw, at + 8)
             interface = self.interfaces[_interface_number(kind, order, which)]
             time_ns = (high << 32 | low) * 10**9 // interface.units_per_s + interface.offset_s * 10**9
-            yield Packet(number, time_ns, interface.linktype, at + 28, captured, on_wire, at + size - 4)
+            yield Packet(number, wrapped_ns(time_ns), interface.linktype, at + 28, captured, on_wire, at + size - 4)
 
 
 def _interface_number(kind: int, order: str, word: int) -> int:
@@ -353,6 +353,11 @@ def _alike(raw: bytes, position: int, stride: int, count: int) -> int:
         lengths = raw[position + byte : position + byte + count * stride : stride][:count]
         count = len(lengths) - len(lengths.lstrip(lengths[:1]))
     return count
+
+
+def wrapped_ns(time_ns: int) -> int:
+    """Keep a time of nonsense (a damaged block, an absurd clock) in the 64 bits that the table has for it."""
+    return (time_ns + 2**63) % 2**64 - 2**63
 
 
 def whole_frames(count: int) -> str:

@@ -11,7 +11,7 @@ from labkit import native
 from labkit.capture.decode.arrays import Array, Ints, Raw, Rows, at, constant, is_constant
 from labkit.capture.ring import VLAN_VALID, Block
 from labkit.wire.pcap import LINKTYPE_ETHERNET
-from labkit.wire.pcap_records import ENHANCED_PACKET, PADDING, Run
+from labkit.wire.pcap_records import ENHANCED_PACKET, PADDING, Run, wrapped_ns
 
 _PCAP_RECORD = [("seconds", "u4"), ("fraction", "u4"), ("captured", "u4"), ("on_wire", "u4")]
 _PACKET_BLOCK = [
@@ -116,9 +116,9 @@ def _block_times(run: Run, record: Array) -> Ints:
         mask = number == index
         if not mask.any():
             continue
-        units, offset = interface.units_per_s, interface.offset_s * 10**9
+        units, offset = interface.units_per_s, wrapped_ns(interface.offset_s * 10**9)
         if 10**9 % units == 0:
             time[mask] = (ticks[mask] * np.uint64(10**9 // units)).astype(np.int64) + offset
         else:
-            time[mask] = [(tick * 10**9 // units + offset + 2**63) % 2**64 - 2**63 for tick in ticks[mask].tolist()]
+            time[mask] = [wrapped_ns(tick * 10**9 // units + offset) for tick in ticks[mask].tolist()]
     return time
