@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,22 @@ def test_a_target_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     """With the name."""
     with CALL.open("rb") as source, pytest.raises(CaptureError, match=r"Cannot write .*none/out\.csv"):
         export_capture(source, tmp_path / "none" / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows kills without asking")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_kill_leaves_no_half_of_a_table(tmp_path: Path, number: int) -> None:
+    """In the middle of a pipe, as Ctrl-C and `timeout` do it."""
+    command = [sys.executable, "-m", "labkit", "decode", "-", "--to", str(tmp_path / "out.csv")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        program.stdin.write(CALL.read_bytes())
+        program.stdin.flush()
+        until = time.monotonic() + 30
+        while not any(tmp_path.iterdir()) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert any(tmp_path.iterdir())
+        program.send_signal(number)
+        _, said = program.communicate(timeout=30)
+    assert (program.returncode, said) == (130, b"lab: stopped.\n")
+    assert list(tmp_path.iterdir()) == []

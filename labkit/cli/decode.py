@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from labkit.cli import exits
+from labkit.cli.signals import stop_signals
 from labkit.cli.table import text_table
 from labkit.errors import CaptureError
 
@@ -40,7 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--only", type=protocols, default=PROTOCOLS, metavar="NAMES", help="for example sip,diameter")
     parser.add_argument("--guess-rtp", action="store_true", help="find RTP that no SDP announced")
     parser.add_argument("--stats", action="store_true", help="say what the capture holds (so too without --to)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_politely)
 
 
 def spare_the_machine() -> None:
@@ -96,6 +97,12 @@ def names_beside(path: Path) -> dict[str, str]:
         return {str(address): str(name) for address, name in names.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def run_politely(args: argparse.Namespace) -> int:
+    """Run; a kill ends it as Ctrl-C does, so that it leaves no half of a table behind."""
+    with stop_signals():
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
