@@ -23,9 +23,9 @@ def test_it_says_what_was_there_and_what_failed() -> None:
     """Registrations, calls, Diameter and media, each with what did not succeed."""
     lines = repr(summary(practice())).splitlines()
     assert lines[0].endswith("Diameter.")
-    assert lines[1].startswith("46 registrations: 18 succeeded, 21 403, 5 503")
+    assert lines[1].startswith("46 registrations: 18 succeeded, 21 with 403, 5 with 503")
     assert lines[2].startswith("6 calls: ")
-    assert "11 5004, 6 5001, 5 3004" in lines[3]
+    assert "11 with 5004, 6 with 5001, 5 with 3004" in lines[3]
     assert "packets lost in 2 of them" in lines[4]
 
 

@@ -164,6 +164,15 @@ def test_decode_spares_the_machine(project: Path, monkeypatch: pytest.MonkeyPatc
     assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")
+def test_a_full_disk_behind_the_output_is_said(project: Path) -> None:
+    """`./lab decode FILE > FULL` is a sentence, not a traceback."""
+    command = [sys.executable, "-m", "labkit", "decode", str(project / RECORDING)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=project)
+    assert (done.returncode, done.stderr) == (1, "lab: Nothing more can be written: there is no space left.\n")
+
+
 @pytest.mark.parametrize("words", [["decode", "none.pcap", "--to", "o.csv"], ["ladder", "none.pcap"]])
 def test_absent_file_is_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A capture file that is not there is a sentence, not a traceback."""

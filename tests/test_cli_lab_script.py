@@ -115,6 +115,23 @@ def test_interrupted_making_is_begun_anew(lab: ModuleType, monkeypatch: pytest.M
     assert (Path(lab.VENV) / "labkit-checkout.pth").read_text().strip() == str(SCRIPT.parent)
 
 
+def test_the_environment_of_another_checkout_is_left_alone(
+    lab: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that two checkouts share serves the one that made it; once that is gone, the other may have it."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "lab").touch()
+    write_finished(lab, checkout=str(other))
+    with pytest.raises(SystemExit) as ended:
+        lab.make_environment()
+    assert ended.value.code == 3
+    assert f"is the environment of the checkout in {other}; name another folder" in capsys.readouterr().err
+    assert Path(lab.venv_python()).exists()
+    (other / "lab").unlink()
+    lab.refuse_anothers()
+
+
 def test_failed_step_shows_its_words_and_the_cure(lab: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
     """When pip fails, its last lines are shown, and what usually helps."""
     with pytest.raises(SystemExit) as ended:

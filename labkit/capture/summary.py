@@ -100,7 +100,8 @@ def _counted(codes: pd.Series[int]) -> str:
     if not len(codes):
         return ""
     counts = Counter(
-        "unanswered" if code is None else str(int(code)) for code in codes.astype(object).where(codes.notna(), None)
+        "unanswered" if code is None else f"with {int(code)}"
+        for code in codes.astype(object).where(codes.notna(), None)
     )
     return "".join(f", {count} {code}" for code, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
