@@ -184,6 +184,28 @@ def test_hep_copies() -> None:
     assert decode(frames(wrapped, itself)).columns["frame"] == [2]
 
 
+def test_hep_over_tcp(project: Path) -> None:
+    """The packets that a real Kamailio sent, in a stream: cut anywhere, from the middle on, with a segment lost."""
+    recorded = (project / "tests/data/homer/hep3.pcap").read_bytes()
+    packets = [
+        raw for frame in pcap.read_frames(recorded) if (raw := frame.raw[frame.raw.find(b"HEP3") :])[:4] == b"HEP3"
+    ]
+    wanted = decode(recorded).raw
+    assert len(wanted) > 5
+    stream, chance = b"".join(packets), random.Random(4)
+    for cuts in ([], range(1, 40), *(chance.sample(range(1, len(stream)), 30) for _ in range(10))):
+        found = decode(frames(*segments(stream, cuts)))
+        assert found.raw == wanted
+    assert decode(frames(*segments(stream[len(packets[0]) // 2 :], range(1000, 9000, 1000)))).raw == wanted[1:]
+    with_gap = segments(stream, [len(packets[0]) + 30, len(packets[0]) + 90])
+    del with_gap[1]
+    assert decode(frames(*with_gap)).raw == [wanted[0], *wanted[2:]]
+    reader = Decoder(**WAY)
+    reader.feed(frames(*with_gap))
+    reader.finish()
+    assert reader.notes == ["1 time a TCP stream had a gap or nonsense: reading went on at the next message."]
+
+
 def test_compound_rtcp() -> None:
     """Each packet in a compound is a row."""
     sdp = b"v=0\r\nc=IN IP4 10.0.0.9\r\nm=audio 4000 RTP/AVP 0\r\n"

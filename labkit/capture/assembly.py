@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Iterator
 
 from labkit.capture.fields import Row, diameter_row, sip_row, split_sip
-from labkit.capture.framing import looks_like_diameter, looks_like_sip
+from labkit.capture.framing import HEP, looks_like_diameter, looks_like_sip
 from labkit.capture.media import IS_RTP, MediaBook, is_rtcp, rtcp_packets, rtcp_row, rtp_row
 from labkit.capture.packets import SCTP, TCP, FragmentStore, PacketReader, Segment
 from labkit.capture.rpc_rows import evapi_row, rpc_row
 from labkit.capture.sctp import SctpReader
-from labkit.capture.streams import Ends, Message, StreamReader
+from labkit.capture.streams import Ends, Found, Message, StreamReader
 from labkit.errors import ProtocolError
 from labkit.wire import hep, pcap
 
@@ -51,7 +51,7 @@ class Assembly:
         for segment in self.packets.segments(frame):
             if segment.protocol == TCP:
                 for found in self.streams.feed(segment):
-                    yield from self.noted(found.messages())
+                    yield from self.of_stream(found)
             elif segment.protocol == SCTP:
                 yield from self.noted(self.sctp.feed(segment))
             else:
@@ -61,7 +61,7 @@ class Assembly:
         """Give the messages in a UDP datagram."""
         payload = segment.payload
         if payload[:4] == b"HEP3":
-            yield from self.copy(segment)
+            yield from self.copy(segment.frame, payload)
         elif looks_like_sip(plain := payload.lstrip(b"\r\n")):
             yield from self.noted([Message(segment.frame, segment.time_ns, ends_of(segment), "udp", "sip", plain)])
         elif len(payload) >= 8 and payload[0] >> 6 == 2:
@@ -111,7 +111,7 @@ class Assembly:
     def finish(self) -> Iterator[Message]:
         """Give what was waiting for bytes that will not come."""
         for found in self.streams.finish():
-            yield from self.noted(found.messages())
+            yield from self.of_stream(found)
         while self._copies:
             yield from self._next_copy()
 
@@ -147,13 +147,21 @@ class Assembly:
         )
         return [f"{count} {one if count == 1 else many} {what}" for count, one, many, what in counted if count]
 
-    def copy(self, segment: Segment) -> Iterator[Message]:
+    def of_stream(self, found: Found) -> Iterator[Message]:
+        """Give the messages of a TCP stream."""
+        if found.protocol != HEP:
+            yield from self.noted(found.messages())
+            return
+        for packet in found.messages():
+            yield from self.copy(packet.frame, packet.raw)
+
+    def copy(self, frame: int, packet: bytes) -> Iterator[Message]:
         """Take a HEP3 packet: the message in it counts where the capture does not show the message itself.
 
         A copy may come before its original, so that is told later.
         """
         self.copied = True
-        for message in unwrapped(segment):
+        for message in unwrapped(frame, packet):
             if message.protocol == "sip":
                 self._learn(message)
             self._copies.append(message)
@@ -194,10 +202,10 @@ def ends_of(segment: Segment) -> Ends:
     return (segment.src, segment.src_port, segment.dst, segment.dst_port)
 
 
-def unwrapped(segment: Segment) -> Iterator[Message]:
+def unwrapped(frame: int, raw: bytes) -> Iterator[Message]:
     """Give the message that a HEP3 packet carries, with the addresses and the time that it had."""
     try:
-        packet = hep.parse_packet(segment.payload)
+        packet = hep.parse_packet(raw)
     except ProtocolError:
         return
     ends = (packet.src, packet.src_port, packet.dst, packet.dst_port)
@@ -207,7 +215,7 @@ def unwrapped(segment: Segment) -> Iterator[Message]:
         protocol = "diameter"
     else:
         return
-    yield Message(segment.frame, packet.time_us * 1000, ends, packet.transport, protocol, packet.payload)
+    yield Message(frame, packet.time_us * 1000, ends, packet.transport, protocol, packet.payload)
 
 
 _READERS = {

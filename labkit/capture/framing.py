@@ -21,7 +21,7 @@ LONGEST_START_LINE = 2200
 LONGEST_SEARCH = 1 << 20
 """Bytes of a stream that are searched for a first message; one that has shown none carries something else."""
 
-SIP, DIAMETER, WEBSOCKET, OTHER = "sip", "diameter", "ws", "other"
+SIP, DIAMETER, WEBSOCKET, HEP, OTHER = "sip", "diameter", "ws", "hep", "other"
 
 _SIP_START = re.compile(
     rb"(?:SIP/2\.0 [1-6]\d\d[ \r\n]|[A-Za-z0-9.!%*_+`'~-]{1,32} [^\s\x00-\x1f]{1,2048} SIP/2\.0\r?\n)", re.IGNORECASE
@@ -32,6 +32,8 @@ _WEB_UPGRADE = re.compile(
     rb"(?:GET [^\r\n]* HTTP/1\.1|HTTP/1\.1 101[^\r\n]*)\r\n(?:[^\r\n]+\r\n)*?upgrade[ \t]*:[ \t]*websocket[^\n]*\n",
     re.IGNORECASE,
 )
+_HEP_START = re.compile(rb"HEP3..\0\0\0[\1-\x20]\0", re.DOTALL)
+"""Magic, length, and the head of a first chunk that is no vendor's own."""
 _CONTROL = re.compile(rb"[\x00-\x08]")
 _DIAMETER_NEEDED, _DIAMETER_LOOKED_AT, _AVPS_LOOKED_AT = 28, 256, 3
 """Bytes that show a first AVP; bytes and AVPs that a stream must show before it is taken for Diameter."""
@@ -116,7 +118,7 @@ class Framer:
     """How far one direction of a stream has been understood."""
 
     protocol: str = ""
-    """SIP, DIAMETER, WEBSOCKET, one of RPC, or OTHER; empty while unknown."""
+    """SIP, DIAMETER, WEBSOCKET, HEP, one of RPC, or OTHER; empty while unknown."""
     synchronised: bool = False
     """False while the start of a message is looked for."""
     needed: int = 0
@@ -146,6 +148,8 @@ class Framer:
                 length = _sip_size(raw, position)
             elif self.protocol in RPC:
                 length = take_rpc(self.protocol, raw, position, cut.starts, cut.ends)
+            elif self.protocol == HEP:
+                length = _hep_size(raw, position)
             else:
                 length = self._web_frame(raw, position, cut)
             if length < 0:
@@ -155,7 +159,7 @@ class Framer:
                 self.lose()
                 position += 1 if self.protocol != SIP or size - position < LONGEST_HEAD else _hopeless(raw, position)
                 continue
-            if self.protocol == SIP and raw[position] not in b"\r\n":
+            if self.protocol == HEP or (self.protocol == SIP and raw[position] not in b"\r\n"):
                 cut.starts.append(position)
                 cut.ends.append(position + length)
             position += length
@@ -180,6 +184,10 @@ class Framer:
                 return start, True
             if start == _UNDECIDED:
                 return position, False
+        hep, hep_decided = _next_hep(raw, position) if self.protocol in ("", HEP) else (size, False)
+        if self.protocol == HEP:
+            self.synchronised = hep_decided
+            return hep, hep_decided
         if self.protocol in RPC:
             start, self.synchronised = rpc_again(self.protocol, raw, position)
             return start, self.synchronised
@@ -194,7 +202,7 @@ class Framer:
         at_line = raw[position - 1] == 10 if position else not self._mid_line
         sip, sip_decided = (size, False) if self.protocol == DIAMETER else _next_sip(raw, position, at_line)
         diameter, decided = (size, False) if self.protocol == SIP else _next_diameter(raw, position, sip)
-        start, decided, protocol = min((sip, sip_decided, SIP), (diameter, decided, DIAMETER))
+        start, decided, protocol = min((hep, hep_decided, HEP), (sip, sip_decided, SIP), (diameter, decided, DIAMETER))
         if decided:
             self.protocol, self.synchronised = protocol, True
             return start, True
@@ -227,6 +235,28 @@ class Framer:
                 cut.ends.append(position + size)
                 cut.unwrapped.append(message)
         return size
+
+
+def _next_hep(raw: bytes, position: int) -> tuple[int, bool]:
+    """The next HEP3 packet: (where, True), or (where one may begin, False)."""
+    found = _HEP_START.search(raw, position)
+    if found is not None:
+        return found.start(), True
+    for start in range(max(position, len(raw) - 10), len(raw)):
+        if raw[start : start + 4] == b"HEP3"[: len(raw) - start]:
+            return start, False
+    return len(raw), False
+
+
+def _hep_size(raw: bytes, position: int) -> int:
+    """Size of the HEP3 packet at a position; 0 when there is none, minus the bytes needed when it is not whole."""
+    head = raw[position : position + 6]
+    if head[:4] != b"HEP3"[: len(head)]:
+        return 0
+    if len(head) < 6:
+        return -6
+    size = int.from_bytes(head[4:], "big")
+    return 0 if size <= 6 else size if size <= len(raw) - position else -size
 
 
 def _web_start(raw: bytes, position: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from labkit.capture.framing import DIAMETER, SIP, WEBSOCKET, Framer, looks_like_diameter, looks_like_sip
+from labkit.capture.framing import DIAMETER, HEP, SIP, WEBSOCKET, Framer, looks_like_diameter, looks_like_sip
 from labkit.capture.packets import Segment
 from labkit.capture.rpc_framing import RPC
 from labkit.wire.pcap import TCP_RST, TCP_SYN
@@ -47,7 +47,7 @@ class Message:
     transport: str
     """"udp", "tcp", "sctp" or "ws"."""
     protocol: str
-    """"sip", "diameter", "evapi" or "jsonrpc"."""
+    """"sip", "diameter", "hep", "evapi" or "jsonrpc"."""
     raw: bytes
     """The message, byte for byte."""
 
@@ -211,7 +211,7 @@ class StreamReader:
             self._note_loss(direction)
 
     def _note_loss(self, direction: _Direction) -> None:
-        if direction.framer.protocol in (SIP, DIAMETER, WEBSOCKET, *RPC):
+        if direction.framer.protocol in (SIP, DIAMETER, WEBSOCKET, HEP, *RPC):
             self.lost += direction.framer.lost
 
     def _make_room(self) -> None:

@@ -256,7 +256,7 @@ class _Turn:
         hep = word == 0x33504548  # "HEP3"
         if hep.any():
             for segment in self._segments(raw, bodies, head, start, end, words[hep]):
-                self.alone += self._assembly.copy(segment)
+                self.alone += self._assembly.copy(segment.frame, segment.payload)
             words = words[~hep]
         blank = np.flatnonzero(_LINE_END[first] & filled)
         skip = np.zeros(len(start), np.int64)
@@ -347,8 +347,8 @@ class _Turn:
         for source, target, some in reassembled(segments, self._assembly.streams, self._addresses):
             if some.protocol in found:
                 found[some.protocol].add(source, target, some)
-            else:  # JSON-RPC, evapi: few of these, and each is JSON to be read by itself
-                self.alone += self._assembly.noted(some.messages())
+            else:  # JSON-RPC, evapi, HEP3: few of these, and each is to be read by itself
+                self.alone += self._assembly.of_stream(some)
         for messages, flows in ((self._sip, found["sip"]), (self._diameter, found["diameter"])):
             if flows.parts:
                 messages.add_flows(flows)
