@@ -230,6 +230,7 @@ SESSIONS = {
         [4000, 5000],
         [4001, 5001],
     ),
+    "several ports": (b"v=0\r\nc=IN IP4 10.0.0.9\r\nm=audio 4000/2 RTP/AVP 0\r\n", [4000, 4002], [4001, 4003]),
     "secure": (b"v=0\r\nc=IN IP4 10.0.0.9\r\nm=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n", [4000], [4001]),
     "refused": (b"v=0\r\nc=IN IP4 10.0.0.9\r\nm=audio 0 RTP/AVP 0\r\n", [], []),
     "no RTP": (b"v=0\r\nc=IN IP4 10.0.0.9\r\nm=message 4000 TCP/MSRP *\r\n", [], []),
@@ -247,7 +248,7 @@ def test_every_form_of_sdp_announces_its_media(name: str) -> None:
     invite = SIP.replace(b"Length: 0", b"Length: %d" % len(sdp)) + sdp
     other = SIP.replace(b"CSeq", b"c=IN IP4 10.0.0.9\r\nm=audio 5000 RTP/AVP 0\r\nCSeq")  # no body: these are headers
     report = struct.pack(">BBHI", 0x80, 200, 6, 0xCAFE) + bytes(20)
-    ports = (4000, 4001, 4005, 5000, 5001)
+    ports = (4000, 4001, 4002, 4003, 4005, 5000, 5001)
     raw = frames(
         *(pcap.udp_frame("10.0.0.1", 5060, "10.0.0.2", 5060, message) for message in (other, invite, other)),
         *(rtp(1, port) for port in ports),

@@ -17,6 +17,9 @@ _MOST_SEEN = 8192
 _FEWEST_PACKETS, _LONGEST_GAP = 8, 16
 """So many packets whose numbers go up by no more are believed to be RTP without SDP, when that is asked."""
 
+_MOST_STREAMS = 64
+"""An "m=" line may ask for several streams on every other port; no honest one asks for more."""
+
 _CONNECTION = re.compile(r"IN IP[46] ([^\s/]+)")
 _MEDIA = re.compile(r"\S+ (\d+)(?:/(\d+))? (?:\S*RTP\S*) ")
 _TELLING_LINES = re.compile(
@@ -33,7 +36,7 @@ def announced_endpoints(body: bytes) -> Iterator[tuple[Endpoint, Endpoint]]:
         RFC 8866 section 5.7 and 5.14; RFC 3605 (a=rtcp); RFC 3550 section 11 (RTCP on the next port).
     """
     session_address = ""
-    media: list[tuple[str, int]] = []
+    media: list[tuple[str, int, int]] = []
     rtcp: dict[int, tuple[int, str]] = {}
     for line in body.decode("utf-8", "replace").splitlines():
         kind, value = line[:2], line[2:]
@@ -41,18 +44,21 @@ def announced_endpoints(body: bytes) -> Iterator[tuple[Endpoint, Endpoint]]:
             session_address = ""
         elif kind == "c=" and (connection := _CONNECTION.match(value)):
             if media:
-                media[-1] = (connection.group(1), media[-1][1])
+                media[-1] = (connection.group(1), *media[-1][1:])
             else:
                 session_address = connection.group(1)
         elif kind == "m=":
             announced = _MEDIA.match(value)
-            media.append((session_address, int(announced.group(1)) if announced else 0))
+            port, streams = announced.groups(default="1") if announced else (0, 0)
+            media.append((session_address, int(port), min(int(streams), _MOST_STREAMS)))
         elif kind == "a=" and media and (explicit := _RTCP.match(value)):
             rtcp[len(media) - 1] = (int(explicit.group(1)), explicit.group(2) or "")
-    for index, (address, port) in enumerate(media):
+    for index, (address, port, streams) in enumerate(media):
         if address and port:
             rtcp_port, rtcp_address = rtcp.get(index, (port + 1, ""))
             yield (_plain(address), port), (_plain(rtcp_address or address), rtcp_port)
+            for further in range(port + 2, port + 2 * streams, 2):
+                yield _plain_pair(_plain(address), further)
 
 
 def _plain(address: str) -> str:
