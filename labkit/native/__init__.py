@@ -10,7 +10,7 @@ import os
 from types import ModuleType
 
 _VERSION = 2
-"""What LOOPS_VERSION in loops.c must be: a module that was built from another source is left aside."""
+"""What LOOPS_VERSION in loops.h must be: a module that was built from another source is left aside."""
 
 
 def _built() -> ModuleType | None:

@@ -1,4 +1,4 @@
-"""Compile loops.c beside itself: `python -m labkit.native`. Needs a C compiler and the headers of Python."""
+"""Compile the loops beside themselves: `python -m labkit.native`. Needs a C compiler and the headers of Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What loops.c gives. Buffers are bytes, memoryviews or arrays; arrays of numbers have 64 bits each."""
+"""What the loops in C take and give. Buffers are bytes, memoryviews or arrays; arrays of numbers have 64 bits each."""
 
 from typing_extensions import Buffer
 

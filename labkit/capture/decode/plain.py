@@ -1,7 +1,7 @@
 """Media as it nearly always travels, told in one look: RTP in UDP, in IPv4 without options, in an Ethernet frame.
 
 What is not told here goes through the layers one by one (`decode.layers`), where such a packet would come out the same.
-Two ways that give the same: one in C (labkit/native/loops.c) where that is built, and one with arrays.
+Two ways that give the same: one in C (labkit/native) where that is built, and one with arrays.
 """
 
 from __future__ import annotations

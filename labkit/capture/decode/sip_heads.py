@@ -1,6 +1,6 @@
 """Where the start line, the body and the headers wanted lie in thousands of SIP messages.
 
-Two ways that give the same: one in C (labkit/native/loops.c) where that is built, and one with arrays, in which all
+Two ways that give the same: one in C (labkit/native) where that is built, and one with arrays, in which all
 line starts are found at once and the headers wanted are told by the first eight bytes of their lines.
 """
 
