@@ -59,6 +59,13 @@ class Seen:
     cpu_s: float = 0.0
     delays_ms: list[float] = field(default_factory=list)
 
+    def end(self, before_s: float, sender: subprocess.Popen[str], lost: int) -> None:
+        """Note what it cost since a reading of the processor's time, what was sent and what was lost."""
+        self.cpu_s = time.process_time() - before_s
+        self.rows -= 1  # the INVITE
+        self.lost = lost
+        self.sent = int(sender.communicate()[0].split()[0])
+
     def line(self, method: str, rate: int) -> str:
         """One row of the table."""
         delays = sorted(self.delays_ms) or [float("nan")]
@@ -97,10 +104,7 @@ def by_labkit(rate: int, seconds: float) -> Seen:
             blocks += 1
             if blocks % _EACH == 0:
                 seen.delays_ms += delays_ms(rows, now_ns)
-    seen.cpu_s = time.process_time() - before
-    seen.rows -= 1  # the INVITE
-    seen.lost = packets.dropped()
-    seen.sent = int(sender.communicate()[0].split()[0])
+    seen.end(before, sender, packets.dropped())
     packets.close()
     return seen
 
@@ -124,10 +128,7 @@ def by_feed(rate: int, seconds: float) -> Seen:
         turns += 1
         if turns % _EACH == 0:
             seen.delays_ms += delays_ms(rows, now_ns)
-    seen.cpu_s = time.process_time() - before
-    seen.rows -= 1  # the INVITE
-    seen.lost = feed.lost
-    seen.sent = int(sender.communicate()[0].split()[0])
+    seen.end(before, sender, feed.lost)
     sniffer.stop()
     return seen
 

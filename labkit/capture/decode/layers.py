@@ -36,9 +36,9 @@ from labkit.capture.packets import (
 )
 from labkit.wire import pcap
 
-_IPV4 = np.dtype(
+IPV4 = np.dtype(
     [
-        ("size", "u1"),
+        ("version", "u1"),
         ("tos", "u1"),
         ("total", ">u2"),
         ("id", ">u2"),
@@ -50,6 +50,7 @@ _IPV4 = np.dtype(
         ("dst", ">u4"),
     ]
 )
+"""The header (RFC 791 section 3.1); `version` holds the header's length, too."""
 _IPV6 = np.dtype(
     [("flow", ">u4"), ("size", ">u2"), ("protocol", "u1"), ("hops", "u1"), ("src", ">u8", 2), ("dst", ">u8", 2)]
 )
@@ -186,8 +187,8 @@ class Peeler:
         self._ipv6(packets.take(version == 6), layer)
 
     def _ipv4(self, packets: _Inside, layer: int) -> None:
-        head = at(self._raw, _IPV4, packets.start)
-        size = (head["size"] & 15).astype(np.int64) * 4
+        head = at(self._raw, IPV4, packets.start)
+        size = (head["version"] & 15).astype(np.int64) * 4
         total = head["total"].astype(np.int64)
         good = (size >= 20) & (packets.start + 20 <= packets.end)
         if not good.all():

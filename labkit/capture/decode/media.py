@@ -15,7 +15,8 @@ from labkit.capture.decode.meta import Meta
 from labkit.capture.decode.text import gathered, views
 from labkit.capture.media import IS_RTP, Endpoint, MediaBook
 
-_RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
+RTP = np.dtype([("first", "u1"), ("second", "u1"), ("sequence", ">u2"), ("timestamp", ">u4"), ("ssrc", ">u4")])
+"""The header (RFC 3550 section 5.1)."""
 _UNMARKED = np.array([False])
 _MOST_WAITING = 1 << 20
 _MOST_ADDRESSES = 1 << 18
@@ -29,7 +30,7 @@ class Candidates:
     meta: Meta
     """Where they were seen."""
     header: Array
-    """Their RTP headers: the fields of _RTP, maybe among others."""
+    """Their RTP headers: the fields of RTP, maybe among others."""
     raw: Raw
     """The bytes in which they lie."""
     start: Ints
@@ -40,7 +41,7 @@ class Candidates:
     @classmethod
     def read(cls, raw: Raw, start: Ints, size: Ints, meta: Meta) -> Candidates:
         """Read the headers."""
-        return cls(meta, at(raw, _RTP, start), raw, start, size)
+        return cls(meta, at(raw, RTP, start), raw, start, size)
 
     def take(self, which: Array) -> Candidates:
         """Those at some indices, or those where a mask is true."""
@@ -51,7 +52,7 @@ class Candidates:
         """The same without the bytes around them; without their own too where only the headers are wanted."""
         if not self.raw:  # kept before
             return self
-        header = at(self.raw, _RTP, self.start)
+        header = at(self.raw, RTP, self.start)
         if not whole:
             return Candidates(self.meta, header, b"", self.start, self.size)
         raw, start = gathered([self.raw], np.zeros(len(header), np.int64), self.start, self.size)

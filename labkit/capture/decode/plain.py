@@ -12,7 +12,8 @@ import numpy as np
 
 from labkit import native
 from labkit.capture.decode.arrays import Array, Flags, Ints, Raw, Rows, at, bytes_of, constant, picked
-from labkit.capture.decode.media import Candidates
+from labkit.capture.decode.layers import IPV4
+from labkit.capture.decode.media import RTP, Candidates
 from labkit.capture.decode.meta import TRANSPORTS, Meta
 from labkit.capture.packets import ETHERTYPE_IPV4, PORT_GTP_U, PORT_VXLAN, UDP
 
@@ -21,25 +22,12 @@ _HEAD_AT = 12
 _HEAD = np.dtype(
     [
         ("ethertype", ">u2"),
-        ("version", "u1"),
-        ("tos", "u1"),
-        ("total", ">u2"),
-        ("id", ">u2"),
-        ("fragment", ">u2"),
-        ("ttl", "u1"),
-        ("protocol", "u1"),
-        ("checksum", ">u2"),
-        ("src", ">u4"),
-        ("dst", ">u4"),
+        *IPV4.descr,
         ("src_port", ">u2"),
         ("dst_port", ">u2"),
         ("size", ">u2"),
         ("sum", ">u2"),
-        ("first", "u1"),
-        ("second", "u1"),
-        ("sequence", ">u2"),
-        ("timestamp", ">u4"),
-        ("ssrc", ">u4"),
+        *RTP.descr,
         ("payload", "V6"),
     ]
 )
